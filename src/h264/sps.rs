@@ -1,0 +1,339 @@
+//! Sequence parameter sets, H.264 §7.3.2.1.1 and annex E.
+
+use super::bits::{BitReader, BitWriter};
+use super::{Defect, ParseError};
+
+/// What a sequence parameter set says about the pictures that refer to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Sps {
+    /// `profile_idc`: 66 Baseline, 77 Main, 100 High, 110 High 10, 122 High 4:2:2, 244 High 4:4:4.
+    pub profile_idc: u8,
+    /// The constraint flags as they stand in the byte after `profile_idc`.
+    pub constraint_flags: u8,
+    /// `level_idc`: ten times the level.
+    pub level_idc: u8,
+    /// `seq_parameter_set_id`, 0 to 31.
+    pub id: u8,
+    /// `chroma_format_idc`: 0 monochrome, 1 4:2:0, 2 4:2:2, 3 4:4:4.
+    pub chroma_format_idc: u8,
+    /// Bits of a luma sample.
+    pub luma_bit_depth: u8,
+    /// Bits of a chroma sample.
+    pub chroma_bit_depth: u8,
+    /// Whether lossless macroblocks may occur (`qpprime_y_zero_transform_bypass_flag`).
+    pub is_lossless_allowed: bool,
+    /// `max_num_ref_frames`.
+    pub max_ref_frames: u8,
+    /// Width of the coded picture in pixels, a multiple of 16.
+    pub coded_width: u32,
+    /// Height of the coded picture in pixels.
+    pub coded_height: u32,
+    /// Width in pixels after cropping.
+    pub width: u32,
+    /// Height in pixels after cropping.
+    pub height: u32,
+    /// False when fields or macroblock-adaptive frame/field coding may occur: interlaced video.
+    pub is_progressive: bool,
+    /// Width and height of a pixel, where stated.
+    pub sample_aspect_ratio: Option<(u16, u16)>,
+    /// Whether samples use the full range 0–255, where stated.
+    pub is_full_range: Option<bool>,
+    /// `matrix_coefficients` (table E-5), where stated: 1 BT.709, 5 and 6 BT.601, 9 BT.2020.
+    pub matrix_coefficients: Option<u8>,
+    /// `time_scale` and `num_units_in_tick`, where stated: two ticks are a frame.
+    pub timing: Option<(u32, u32)>,
+    /// `max_num_reorder_frames`, where stated: how many pictures may precede another one in decoding order and follow
+    /// it in display order.
+    pub max_reorder_frames: Option<u8>,
+}
+
+/// The profiles whose parameter sets hold chroma format, bit depths and scaling lists.
+fn has_chroma_fields(profile_idc: u8) -> bool {
+    matches!(profile_idc, 100 | 110 | 122 | 244 | 44 | 83 | 86 | 118 | 128 | 138 | 139 | 134 | 135)
+}
+
+impl Sps {
+    /// Parses a NAL unit of type 7, header byte included.
+    ///
+    /// # Errors
+    /// When the NAL unit is truncated or holds values that the standard does not allow.
+    pub fn parse(nal: &[u8]) -> Result<Self, ParseError> {
+        let payload = match nal.split_first() {
+            Some((header, payload)) if header & 0x1f == 7 => payload,
+            _ => return Err(Defect::NotASps.into()),
+        };
+        Self::read(&mut BitReader::new(payload)).ok_or(Defect::TruncatedSps)?.map_err(ParseError::from)
+    }
+
+    /// `None` at the end of the data, an error for values out of range.
+    fn read(r: &mut BitReader<'_>) -> Option<Result<Self, Defect>> {
+        let profile_idc = r.bits(8)? as u8;
+        let constraint_flags = r.bits(8)? as u8;
+        let level_idc = r.bits(8)? as u8;
+        let id = r.ue()?;
+        let (mut chroma_format_idc, mut luma_bit_depth, mut chroma_bit_depth) = (1, 8, 8);
+        let mut separate_planes = false;
+        let mut is_lossless_allowed = false;
+        if has_chroma_fields(profile_idc) {
+            chroma_format_idc = r.ue()?;
+            if chroma_format_idc == 3 {
+                separate_planes = r.bit()?;
+            }
+            luma_bit_depth = r.ue()?.saturating_add(8);
+            chroma_bit_depth = r.ue()?.saturating_add(8);
+            is_lossless_allowed = r.bit()?;
+            if r.bit()? {
+                for list in 0..if chroma_format_idc == 3 { 12 } else { 8 } {
+                    if r.bit()? {
+                        skip_scaling_list(r, if list < 6 { 16 } else { 64 })?;
+                    }
+                }
+            }
+        }
+        let log2_max_frame_num = r.ue()?.saturating_add(4);
+        let poc_type = r.ue()?;
+        match poc_type {
+            0 => {
+                r.ue()?; // log2_max_pic_order_cnt_lsb_minus4
+            }
+            1 => {
+                r.bit()?;
+                r.se()?;
+                r.se()?;
+                let cycle = r.ue()?;
+                if cycle > 255 {
+                    return Some(Err(Defect::SpsValue("num_ref_frames_in_pic_order_cnt_cycle", cycle)));
+                }
+                for _ in 0..cycle {
+                    r.se()?;
+                }
+            }
+            _ => {}
+        }
+        let max_ref_frames = r.ue()?;
+        r.bit()?; // gaps_in_frame_num_value_allowed_flag
+        let width_mbs = u64::from(r.ue()?) + 1;
+        let height_units = u64::from(r.ue()?) + 1;
+        let is_progressive = r.bit()?;
+        if !is_progressive {
+            r.bit()?; // mb_adaptive_frame_field_flag
+        }
+        r.bit()?; // direct_8x8_inference_flag
+        let crop = if r.bit()? { [r.ue()?, r.ue()?, r.ue()?, r.ue()?] } else { [0; 4] };
+
+        // Table A-1: no level allows a side of more than sqrt(8 * 139264) macroblocks; far more is damage.
+        for (name, value, max) in [
+            ("seq_parameter_set_id", u64::from(id), 31),
+            ("chroma_format_idc", u64::from(chroma_format_idc), 3),
+            ("bit_depth_luma", u64::from(luma_bit_depth), 14),
+            ("bit_depth_chroma", u64::from(chroma_bit_depth), 14),
+            ("log2_max_frame_num", u64::from(log2_max_frame_num), 16),
+            ("pic_order_cnt_type", u64::from(poc_type), 2),
+            ("max_num_ref_frames", u64::from(max_ref_frames), 16),
+            ("pic_width_in_mbs", width_mbs, 1055),
+            ("pic_height_in_map_units", height_units, 1055),
+        ] {
+            if value > max {
+                return Some(Err(Defect::SpsValue(name, u32::try_from(value).unwrap_or(u32::MAX))));
+            }
+        }
+        let coded_width = width_mbs as u32 * 16;
+        let coded_height = height_units as u32 * if is_progressive { 16 } else { 32 };
+        // §7.4.2.1.1: cropping counts in units of chroma samples, doubled vertically for fields.
+        let array_type = if separate_planes { 0 } else { chroma_format_idc };
+        let unit_x = if matches!(array_type, 1 | 2) { 2 } else { 1 };
+        let unit_y = if array_type == 1 { 2 } else { 1 } * if is_progressive { 1 } else { 2 };
+        let cropped = |size: u32, unit: u32, a: u32, b: u32| {
+            let cut = u64::from(unit) * (u64::from(a) + u64::from(b));
+            u64::from(size).checked_sub(cut).filter(|left| *left > 0).map(|left| left as u32)
+        };
+        let (Some(width), Some(height)) =
+            (cropped(coded_width, unit_x, crop[0], crop[1]), cropped(coded_height, unit_y, crop[2], crop[3]))
+        else {
+            return Some(Err(Defect::CropTooLarge));
+        };
+
+        let mut sps = Self {
+            profile_idc,
+            constraint_flags,
+            level_idc,
+            id: id as u8,
+            chroma_format_idc: chroma_format_idc as u8,
+            luma_bit_depth: luma_bit_depth as u8,
+            chroma_bit_depth: chroma_bit_depth as u8,
+            is_lossless_allowed,
+            max_ref_frames: max_ref_frames as u8,
+            coded_width,
+            coded_height,
+            width,
+            height,
+            is_progressive,
+            sample_aspect_ratio: None,
+            is_full_range: None,
+            matrix_coefficients: None,
+            timing: None,
+            max_reorder_frames: None,
+        };
+        // The usability information is optional and often cut short by encoders: what was read of it stands.
+        if r.bit()? {
+            sps.read_vui(r);
+        }
+        Some(Ok(sps))
+    }
+
+    /// §E.1.1.
+    fn read_vui(&mut self, r: &mut BitReader<'_>) -> Option<()> {
+        if r.bit()? {
+            self.sample_aspect_ratio = match r.bits(8)? {
+                255 => Some((r.bits(16)? as u16, r.bits(16)? as u16)),
+                // Table E-1.
+                index @ 1..=16 => [
+                    (1, 1),
+                    (12, 11),
+                    (10, 11),
+                    (16, 11),
+                    (40, 33),
+                    (24, 11),
+                    (20, 11),
+                    (32, 11),
+                    (80, 33),
+                    (18, 11),
+                    (15, 11),
+                    (64, 33),
+                    (160, 99),
+                    (4, 3),
+                    (3, 2),
+                    (2, 1),
+                ]
+                .get(index as usize - 1)
+                .copied(),
+                _ => None,
+            };
+        }
+        if r.bit()? {
+            r.bit()?; // overscan_appropriate_flag
+        }
+        if r.bit()? {
+            r.bits(3)?; // video_format
+            self.is_full_range = Some(r.bit()?);
+            if r.bit()? {
+                r.bits(16)?; // colour_primaries, transfer_characteristics
+                self.matrix_coefficients = Some(r.bits(8)? as u8);
+            }
+        }
+        if r.bit()? {
+            r.ue()?;
+            r.ue()?; // chroma_sample_loc_type
+        }
+        if r.bit()? {
+            let (units, scale) = (r.bits(32)?, r.bits(32)?);
+            r.bit()?; // fixed_frame_rate_flag
+            self.timing = (units > 0 && scale > 0).then_some((scale, units));
+        }
+        let nal_hrd = r.bit()?;
+        if nal_hrd {
+            skip_hrd(r)?;
+        }
+        let vcl_hrd = r.bit()?;
+        if vcl_hrd {
+            skip_hrd(r)?;
+        }
+        if nal_hrd || vcl_hrd {
+            r.bit()?; // low_delay_hrd_flag
+        }
+        r.bit()?; // pic_struct_present_flag
+        if r.bit()? {
+            r.bit()?;
+            for _ in 0..4 {
+                r.ue()?;
+            }
+            self.max_reorder_frames = u8::try_from(r.ue()?).ok();
+        }
+        Some(())
+    }
+
+    /// The profile's name, as people know it.
+    #[must_use]
+    pub fn profile_name(&self) -> &'static str {
+        match (self.profile_idc, self.constraint_flags & 0x40 != 0) {
+            (66, true) => "Constrained Baseline",
+            (66, false) => "Baseline",
+            (77, _) => "Main",
+            (88, _) => "Extended",
+            (100, _) => "High",
+            (110, _) => "High 10",
+            (122, _) => "High 4:2:2",
+            (244, _) => "High 4:4:4 Predictive",
+            (44, _) => "CAVLC 4:4:4 Intra",
+            (83, _) => "Scalable Baseline",
+            (86, _) => "Scalable High",
+            (118, _) => "Multiview High",
+            (128, _) => "Stereo High",
+            _ => "unknown profile",
+        }
+    }
+}
+
+/// §7.3.2.1.1.1.
+fn skip_scaling_list(r: &mut BitReader<'_>, size: u8) -> Option<()> {
+    let (mut last, mut next) = (8_i32, 8_i32);
+    for _ in 0..size {
+        if next != 0 {
+            next = last.wrapping_add(r.se()?) & 0xff;
+        }
+        if next != 0 {
+            last = next;
+        }
+    }
+    Some(())
+}
+
+/// §E.1.2.
+fn skip_hrd(r: &mut BitReader<'_>) -> Option<()> {
+    let count = r.ue()?;
+    if count > 31 {
+        return None;
+    }
+    r.bits(8)?;
+    for _ in 0..=count {
+        r.ue()?;
+        r.ue()?;
+        r.bit()?;
+    }
+    r.bits(20).map(drop)
+}
+
+/// The same parameter set, declared as Scalable Baseline (83), for a decoder that derives its *output order* from
+/// `profile_idc`.
+///
+/// openh264 hands out pictures of a Main or High stream late and in an order found by a heuristic; those of profile 66
+/// and 83 leave at once, in decoding order. Nothing else in it depends on the choice between 83 and 77 or 100: the
+/// coding tools are read from the flags of the parameter sets. 83 rather than 66, because its parameter set has the
+/// fields for scaling lists. The display order is ours to make, from the container's times.
+///
+/// `None` when the parameter set cannot be read or needs no change.
+pub(crate) fn as_scalable_baseline(nal: &[u8]) -> Option<Vec<u8>> {
+    let (&header, payload) = nal.split_first()?;
+    let mut reader = BitReader::new(payload);
+    let profile_idc = reader.bits(8)?;
+    if !matches!(profile_idc, 77 | 88 | 100) {
+        return None;
+    }
+    let mut writer = BitWriter::new(&[header]);
+    writer.bits(83, 8);
+    writer.bits(reader.bits(16)?, 16); // constraint flags, level_idc
+    writer.ue(reader.ue()?);
+    if !has_chroma_fields(profile_idc as u8) {
+        writer.ue(1); // chroma_format_idc: 4:2:0
+        writer.bits(0b11_00, 4); // 8 and 8 bits, no lossless macroblocks, no scaling lists
+    }
+    while let Some(bit) = reader.bit() {
+        writer.bit(bit);
+    }
+    let mut rewritten = writer.finish();
+    while rewritten.last() == Some(&0) {
+        rewritten.pop(); // §7.4.1: a NAL unit does not end in a zero byte
+    }
+    Some(rewritten)
+}

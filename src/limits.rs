@@ -1,0 +1,42 @@
+//! Every bound on what input may make the engine do.
+
+/// Bounds on everything that a server or a stream drives.
+///
+/// The defaults admit all that Kinesis Video Streams may send (fragments of up to 50 MB, 5,000 of them in a playlist)
+/// and pictures of up to 36,864 macroblocks, which is what the decoder takes. Exceeding one gives
+/// [`ErrorKind::Limit`](crate::ErrorKind::Limit) with its name and value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Bytes of a playlist.
+    pub max_playlist_bytes: usize,
+    /// Segments listed in a playlist.
+    pub max_playlist_segments: usize,
+    /// Variants listed in a multivariant playlist.
+    pub max_variants: usize,
+    /// Bytes of an initialization segment.
+    pub max_init_bytes: usize,
+    /// Bytes of a media segment.
+    pub max_segment_bytes: usize,
+    /// Samples in a media segment, of all its tracks together.
+    pub max_samples: usize,
+    /// Tracks in an initialization segment.
+    pub max_tracks: usize,
+    /// Macroblocks (16x16 pixels) of a picture, from the sequence parameter set.
+    pub max_macroblocks: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_playlist_bytes: 8 << 20,
+            max_playlist_segments: 100_000,
+            max_variants: 1_000,
+            max_init_bytes: 1 << 20,
+            max_segment_bytes: 64 << 20,
+            max_samples: 100_000,
+            max_tracks: 64,
+            max_macroblocks: 36_864,
+        }
+    }
+}
