@@ -150,8 +150,7 @@ impl MediaBuilder {
         })?;
         let skipped =
             skipped.ok_or_else(|| context.fail(Defect::MissingAttribute { tag: TAG, name: "SKIPPED-SEGMENTS" }))?;
-        self.next_index =
-            self.next_index.checked_add(skipped).ok_or_else(|| context.fail(Defect::SequenceOverflow))?;
+        self.next_index = self.next_index.checked_add(skipped).ok_or_else(|| context.fail(Defect::SequenceOverflow))?;
         Ok(())
     }
 
@@ -223,7 +222,7 @@ impl MediaBuilder {
                 if longest.is_zero() {
                     return Err(Defect::ZeroTargetDuration.into());
                 }
-                context.warn("no EXT-X-TARGETDURATION: the longest segment is taken");
+                context.warn_at(1, "no EXT-X-TARGETDURATION: the longest segment is taken");
                 Duration::from_secs(longest.as_secs() + u64::from(longest.subsec_nanos() > 0))
             }
         };

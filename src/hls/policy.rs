@@ -51,10 +51,12 @@ impl FromStr for LiveEdge {
         match text {
             "newest" => Ok(Self::Newest),
             "oldest" => Ok(Self::Oldest),
-            _ => decimal::integer(text).and_then(|count| u32::try_from(count).ok()).map(Self::Segments).ok_or_else(|| {
-                let allowed = "newest, oldest or a number of segments";
-                Error::new(ErrorKind::Config, format!("live edge {text:?} ({allowed} is allowed)"))
-            }),
+            _ => decimal::integer(text).and_then(|count| u32::try_from(count).ok()).map(Self::Segments).ok_or_else(
+                || {
+                    let allowed = "newest, oldest or a number of segments";
+                    Error::new(ErrorKind::Config, format!("live edge {text:?} ({allowed} is allowed)"))
+                },
+            ),
         }
     }
 }

@@ -103,6 +103,8 @@ struct Mark {
     /// Whether the URL has a number that counts within the session, so that equal URLs mean nothing.
     is_numbered_by_session: bool,
     start: Option<SystemTime>,
+    /// Its own programme time: an estimate may change when the tag it rests on leaves the list.
+    tagged_start: Option<SystemTime>,
     duration: Duration,
     url: SecretUrl,
 }
@@ -115,6 +117,7 @@ impl Mark {
             fragment_number: number.filter(|number| number.is_global()).cloned(),
             is_numbered_by_session: number.is_some_and(|number| !number.is_global()),
             start: segment.estimated_start,
+            tagged_start: segment.program_date_time,
             duration: segment.duration,
             url: segment.url.clone(),
         }
@@ -140,9 +143,9 @@ impl Mark {
         if let Some((own, other)) = self.numbers(segment) {
             return own == other;
         }
-        self.start.zip(segment.estimated_start).is_some_and(|(own, other)| {
-            own.checked_sub(self.duration / 2).is_none_or(|earliest| other >= earliest)
-        })
+        self.start
+            .zip(segment.estimated_start)
+            .is_some_and(|(own, other)| own.checked_sub(self.duration / 2).is_none_or(|earliest| other >= earliest))
     }
 
     /// Whether `segment`, of the same sequence number or a lower one, is provably of a later count. Times must differ
@@ -152,7 +155,7 @@ impl Mark {
         if let Some((own, other)) = self.numbers(segment) {
             return if is_same_sequence { own != other } else { own < other };
         }
-        let Some((own, other)) = self.start.zip(segment.estimated_start) else { return false };
+        let Some((own, other)) = self.tagged_start.zip(segment.program_date_time) else { return false };
         let is_later = own.checked_add(tolerance).is_some_and(|latest| other > latest);
         let is_earlier = own.checked_sub(tolerance).is_some_and(|earliest| other < earliest);
         is_later || (is_same_sequence && is_earlier)
@@ -202,7 +205,10 @@ impl Snapshot {
         // The same sequence number stands for another segment.
         let is_replaced = [&self.first, &self.last].into_iter().any(|mark| {
             let found = playlist.segments.binary_search_by_key(&mark.sequence, |segment| segment.sequence);
-            found.ok().and_then(|index| playlist.segments.get(index)).is_some_and(|s| mark.is_contradicted_by(s, tolerance))
+            found
+                .ok()
+                .and_then(|index| playlist.segments.get(index))
+                .is_some_and(|s| mark.is_contradicted_by(s, tolerance))
         });
         // Lower sequence numbers stand for later segments.
         let is_behind = last.sequence < self.last.sequence;
@@ -258,7 +264,14 @@ impl PlaylistTracker {
 
     /// Takes in a loaded playlist: `requested_at` is when its request started, `now` when its body was there.
     pub fn update(&mut self, playlist: &MediaPlaylist, requested_at: Instant, now: Instant) -> Update {
-        let relation = self.snapshot.as_ref().map_or(Relation::Newer, |snapshot| snapshot.relation(playlist));
+        let relation = match &self.snapshot {
+            Some(snapshot) => snapshot.relation(playlist),
+            // A camera that has not begun: the list stays empty, and may be stuck like that.
+            None if playlist.segments.is_empty() && self.changed_at.is_some() && !playlist.is_complete() => {
+                Relation::NotNewer
+            }
+            None => Relation::Newer,
+        };
         self.target_duration = playlist.target_duration;
         let is_changed = relation != Relation::NotNewer || self.changed_at.is_none();
         if is_changed {
@@ -378,26 +391,26 @@ impl PlaylistTracker {
             },
         };
         if self.is_skip_asked && edge > start && !matches!(self.position, Position::Start) {
-            let skipped = edge.saturating_sub(start) as u64;
-            event = Some(match event {
-                Some(TrackerEvent::WindowPassed { missed }) => {
-                    TrackerEvent::Skipped { missed: missed.saturating_add(skipped) }
-                }
-                Some(TrackerEvent::Rejoined { .. }) => {
-                    let mark = match &self.position {
-                        Position::Rejoin(mark) => Some(mark),
-                        _ => None,
-                    };
-                    let about = mark.zip(segments.get(edge)).and_then(|(mark, segment)| mark.time_until(segment));
-                    TrackerEvent::Rejoined { continuity: Continuity::Lost { about } }
-                }
-                _ => TrackerEvent::Skipped { missed: skipped },
-            });
+            event = Some(self.skipped(event, edge.saturating_sub(start) as u64, segments.get(edge)));
             start = edge;
         }
         let fresh = segments.get(start..).unwrap_or_default().to_vec();
         self.position = Position::After(Mark::new(last));
         (fresh, event)
+    }
+
+    /// What to say when `skipped` segments are left out before `next`, beside what was to be said anyway.
+    fn skipped(&self, event: Option<TrackerEvent>, skipped: u64, next: Option<&Segment>) -> TrackerEvent {
+        match (event, &self.position) {
+            (Some(TrackerEvent::Rejoined { .. }), Position::Rejoin(mark)) => {
+                let about = next.and_then(|segment| mark.time_until(segment));
+                TrackerEvent::Rejoined { continuity: Continuity::Lost { about } }
+            }
+            (Some(TrackerEvent::WindowPassed { missed }), _) => {
+                TrackerEvent::Skipped { missed: missed.saturating_add(skipped) }
+            }
+            _ => TrackerEvent::Skipped { missed: skipped },
+        }
     }
 }
 

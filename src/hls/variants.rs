@@ -67,8 +67,8 @@ impl Codec {
         match sample_entry(codec) {
             "avc1" | "avc3" => Self::H264,
             entry if video_codec_name(entry).is_some() => Self::OtherVideo,
-            "mp4a" | "ac-3" | "ec-3" | "ac-4" | "opus" | "Opus" | "flac" | "fLaC" | "alac" | "mp3" | "dtsc" | "dtse"
-            | "dtsh" | "dtsl" | "dtsx" | "mha1" | "mhm1" | "samr" | "stpp" | "wvtt" | "tx3g" => Self::NotVideo,
+            "mp4a" | "ac-3" | "ec-3" | "ac-4" | "opus" | "Opus" | "flac" | "fLaC" | "alac" | "mp3" | "dtsc"
+            | "dtse" | "dtsh" | "dtsl" | "dtsx" | "mha1" | "mhm1" | "samr" | "stpp" | "wvtt" | "tx3g" => Self::NotVideo,
             _ => Self::Unknown,
         }
     }
