@@ -118,10 +118,9 @@ fn for_each_line<'a, 'c>(
         context.line = index + 1;
         match classify(line) {
             // Attributes behind `#EXTM3U` are none of HLS.
+            Some(Line::Tag(name, _)) if name.starts_with("EXTM3U") && index == 0 => {}
             Some(Line::Tag(name, _)) if name.starts_with("EXTM3U") => {
-                if index > 0 {
-                    context.warn("#EXTM3U that is not the first line");
-                }
+                context.warn("#EXTM3U that is not the first line")
             }
             Some(Line::Tag("EXT-X-DEFINE", value)) => context.define(value)?,
             Some(line) => take(line, context)?,

@@ -148,17 +148,17 @@ impl Mark {
             .is_some_and(|(own, other)| own.checked_sub(self.duration / 2).is_none_or(|earliest| other >= earliest))
     }
 
-    /// Whether `segment`, of the same sequence number or a lower one, is provably of a later count. Times must differ
-    /// by more than `tolerance`, since some servers compute them anew for each playlist.
+    /// Whether `segment` is provably of another count: its place by sequence number is not its place by content. Times
+    /// must differ by more than `tolerance`, since some servers compute them anew for each playlist.
     fn is_contradicted_by(&self, segment: &Segment, tolerance: Duration) -> bool {
-        let is_same_sequence = self.sequence == segment.sequence;
+        let by_sequence = segment.sequence.cmp(&self.sequence);
         if let Some((own, other)) = self.numbers(segment) {
-            return if is_same_sequence { own != other } else { own < other };
+            return other.cmp(own) != by_sequence;
         }
         let Some((own, other)) = self.tagged_start.zip(segment.program_date_time) else { return false };
         let is_later = own.checked_add(tolerance).is_some_and(|latest| other > latest);
         let is_earlier = own.checked_sub(tolerance).is_some_and(|earliest| other < earliest);
-        is_later || (is_same_sequence && is_earlier)
+        (is_later && by_sequence.is_le()) || (is_earlier && by_sequence.is_ge())
     }
 
     /// The time between the end of this segment and the start of `segment`; zero when they overlap.
@@ -202,21 +202,19 @@ impl Snapshot {
 
     fn is_restarted(&self, playlist: &MediaPlaylist, first: &Segment, last: &Segment) -> bool {
         let tolerance = playlist.target_duration;
-        // The same sequence number stands for another segment.
+        let segments = playlist.segments.as_slice();
+        let at_or_after = |mark: &Mark| segments.partition_point(|segment| segment.sequence < mark.sequence);
+        // The segments that bear the known sequence numbers or come next to them, and the last one, tell a new count.
         let is_replaced = [&self.first, &self.last].into_iter().any(|mark| {
-            let found = playlist.segments.binary_search_by_key(&mark.sequence, |segment| segment.sequence);
-            found
-                .ok()
-                .and_then(|index| playlist.segments.get(index))
-                .is_some_and(|s| mark.is_contradicted_by(s, tolerance))
+            let next = segments.iter().skip(at_or_after(mark)).take(2);
+            next.chain([last]).any(|segment| mark.is_contradicted_by(segment, tolerance))
         });
-        // Lower sequence numbers stand for later segments.
-        let is_behind = last.sequence < self.last.sequence;
-        if is_replaced || (is_behind && self.last.is_contradicted_by(last, tolerance)) {
+        if is_replaced {
             return true;
         }
         // The new playlist ends before the old one starts: no cache is that old (androidx takes the same sign). One
         // segment between them is allowed, for lists of a single segment.
+        let is_behind = last.sequence < self.last.sequence;
         is_behind && first.sequence < self.first.sequence && last.sequence < self.first.sequence.saturating_sub(1)
     }
 }
