@@ -261,7 +261,7 @@ fn sample_descriptions_are_chosen_by_index() {
     let track = Trak { entries, ..Trak::default() };
     // By the tfhd, else by the trex.
     for (trex, flags, fields) in [(1, MOOF_BASE | 2, &[3_u32][..]), (3, MOOF_BASE, &[])] {
-        let init = moov(&[track.clone()], &mvex([1, trex, 0, 0, 0]));
+        let init = moov(std::slice::from_ref(&track), &mvex([1, trex, 0, 0, 0]));
         let segment =
             fragment(&[sample(IDR, 6, 2)], |at| vec![traf(&[tfhd(1, flags, fields), trun(0, 0x201, 1, &[at, 6])])]);
         let (units, error) = push_all(&init, &[segment], &Limits::default());
