@@ -13,11 +13,17 @@ pub(crate) struct BitReader<'a> {
     current: u8,
     /// Bits of `current` not yet read.
     left: u8,
+    /// Bits read so far, emulation prevention bytes not counted.
+    position: usize,
 }
 
 impl<'a> BitReader<'a> {
     pub(crate) fn new(data: &'a [u8]) -> Self {
-        Self { data, next: 0, zeros: 0, current: 0, left: 0 }
+        Self { data, next: 0, zeros: 0, current: 0, left: 0, position: 0 }
+    }
+
+    pub(crate) fn position(&self) -> usize {
+        self.position
     }
 
     fn load(&mut self) -> Option<()> {
@@ -40,6 +46,7 @@ impl<'a> BitReader<'a> {
             self.load()?;
         }
         self.left -= 1;
+        self.position += 1;
         Some(self.current >> self.left & 1 == 1)
     }
 

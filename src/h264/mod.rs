@@ -4,13 +4,14 @@ mod access_unit;
 mod avcc;
 mod bits;
 mod nal;
+mod slice;
 mod sps;
 
 pub use access_unit::AccessUnit;
 pub use avcc::AvcConfig;
 pub use nal::{LengthSize, NalUnit, NalUnits, nal_type};
+pub(crate) use slice::{PictureParameterSet, SliceHeader};
 pub use sps::Sps;
-pub(crate) use sps::as_scalable_baseline;
 
 use std::fmt;
 
@@ -37,7 +38,7 @@ pub(crate) enum Defect {
     EmptyNal,
     TruncatedAvcC,
     AvcCVersion(u8),
-    Profile { sps_profile: &'static str, reason: &'static str },
+    Profile { name: &'static str, reason: &'static str },
 }
 
 impl ParseError {
@@ -68,7 +69,7 @@ impl fmt::Display for ParseError {
             Defect::EmptyNal => f.write_str("length of zero"),
             Defect::TruncatedAvcC => f.write_str("decoder configuration (avcC) ends too early"),
             Defect::AvcCVersion(version) => write!(f, "decoder configuration (avcC) of version {version}"),
-            Defect::Profile { sps_profile, reason } => write!(f, "{sps_profile} profile: {reason}"),
+            Defect::Profile { name, reason } => write!(f, "{name} profile: {reason}"),
         }
     }
 }

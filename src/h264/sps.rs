@@ -1,7 +1,11 @@
 //! Sequence parameter sets, H.264 §7.3.2.1.1 and annex E.
 
+use std::ops::Range;
+
 use super::bits::{BitReader, BitWriter};
 use super::{Defect, ParseError};
+use crate::error::{Error, ErrorKind};
+use crate::limits::Limits;
 
 /// What a sequence parameter set says about the pictures that refer to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +37,12 @@ pub struct Sps {
     pub width: u32,
     /// Height in pixels after cropping.
     pub height: u32,
+    /// Pixels of the coded picture left of the cropped one.
+    pub crop_left: u32,
+    /// Rows of the coded picture above the cropped one.
+    pub crop_top: u32,
+    /// Where the cropping flag and its offsets stand, in bits of the payload.
+    crop_fields: Range<usize>,
     /// False when fields or macroblock-adaptive frame/field coding may occur: interlaced video.
     pub is_progressive: bool,
     /// Width and height of a pixel, where stated.
@@ -120,7 +130,9 @@ impl Sps {
             r.bit()?; // mb_adaptive_frame_field_flag
         }
         r.bit()?; // direct_8x8_inference_flag
+        let crop_start = r.position();
         let crop = if r.bit()? { [r.ue()?, r.ue()?, r.ue()?, r.ue()?] } else { [0; 4] };
+        let crop_fields = crop_start..r.position();
 
         // Table A-1: no level allows a side of more than sqrt(8 * 139264) macroblocks; far more is damage.
         for (name, value, max) in [
@@ -168,6 +180,9 @@ impl Sps {
             coded_height,
             width,
             height,
+            crop_left: crop[0].saturating_mul(unit_x),
+            crop_top: crop[2].saturating_mul(unit_y),
+            crop_fields,
             is_progressive,
             sample_aspect_ratio: None,
             is_full_range: None,
@@ -253,6 +268,34 @@ impl Sps {
         Some(())
     }
 
+    /// Whether the decoder takes such pictures: progressive, 8 bits, 4:2:0 or monochrome, lossy, within the limits.
+    ///
+    /// # Errors
+    /// `Bitstream` that names profile and reason, or `Limit`.
+    pub fn check_supported(&self, limits: &Limits) -> Result<(), Error> {
+        let refused = |reason| ParseError::from(Defect::Profile { name: self.profile_name(), reason });
+        let macroblocks = self.coded_width / 16 * (self.coded_height / 16);
+        if !matches!(self.profile_idc, 66 | 77 | 83 | 86 | 88 | 100) {
+            return Err(refused("only Baseline, Main and High are supported").into());
+        } else if self.luma_bit_depth != 8 || self.chroma_bit_depth != 8 {
+            return Err(refused("only 8 bits a sample are supported").into());
+        } else if self.chroma_format_idc > 1 {
+            return Err(refused("only 4:2:0 and monochrome are supported").into());
+        } else if !self.is_progressive {
+            return Err(refused("interlaced video is not supported").into());
+        } else if self.is_lossless_allowed {
+            return Err(refused("lossless coding is not supported").into());
+        } else if macroblocks > limits.max_macroblocks {
+            let size = format!("{} x {} pixels", self.coded_width, self.coded_height);
+            return Err(Error::new(
+                ErrorKind::Limit,
+                format!("picture of {size}: {macroblocks} macroblocks, max_macroblocks is {}", limits.max_macroblocks),
+            )
+            .unsupported());
+        }
+        Ok(())
+    }
+
     /// The profile's name, as people know it.
     #[must_use]
     pub fn profile_name(&self) -> &'static str {
@@ -304,36 +347,40 @@ fn skip_hrd(r: &mut BitReader<'_>) -> Option<()> {
     r.bits(20).map(drop)
 }
 
-/// The same parameter set, declared as Scalable Baseline (83), for a decoder that derives its *output order* from
-/// `profile_idc`.
-///
-/// openh264 hands out pictures of a Main or High stream late and in an order found by a heuristic; those of profile 66
-/// and 83 leave at once, in decoding order. Nothing else in it depends on the choice between 83 and 77 or 100: the
-/// coding tools are read from the flags of the parameter sets. 83 rather than 66, because its parameter set has the
-/// fields for scaling lists. The display order is ours to make, from the container's times.
-///
-/// `None` when the parameter set cannot be read or needs no change.
-pub(crate) fn as_scalable_baseline(nal: &[u8]) -> Option<Vec<u8>> {
-    let (&header, payload) = nal.split_first()?;
-    let mut reader = BitReader::new(payload);
-    let profile_idc = reader.bits(8)?;
-    if !matches!(profile_idc, 77 | 88 | 100) {
-        return None;
+impl Sps {
+    /// The same parameter set as openh264 is to see it: declared as Scalable Baseline (83), and without cropping.
+    ///
+    /// openh264 derives its *output order* from `profile_idc`: pictures of a Main or High stream come late and in an order
+    /// found by a heuristic, those of profile 66 and 83 leave at once, in decoding order. Nothing else in it depends on
+    /// the choice between 83 and 77 or 100: the coding tools are read from the flags of the parameter sets. 83 rather
+    /// than 66, because its parameter set has the fields for scaling lists. The display order is ours to make, from the
+    /// container's times. Cropping is ours too, since openh264 takes the units of 4:2:0 for monochrome pictures as well.
+    ///
+    /// `nal` is what `self` was parsed from. `None` if it ends too early.
+    pub(crate) fn for_openh264(&self, nal: &[u8]) -> Option<Vec<u8>> {
+        let (&header, payload) = nal.split_first()?;
+        let mut reader = BitReader::new(payload);
+        let mut writer = BitWriter::new(&[header]);
+        reader.bits(8)?;
+        writer.bits(if self.profile_idc == 66 { 66 } else { 83 }, 8);
+        writer.bits(reader.bits(16)?, 16); // constraint flags, level_idc
+        writer.ue(reader.ue()?);
+        if self.profile_idc != 66 && !has_chroma_fields(self.profile_idc) {
+            writer.ue(1); // chroma_format_idc: 4:2:0
+            writer.bits(0b1100, 4); // 8 and 8 bits, no lossless macroblocks, no scaling lists
+        }
+        while let Some(bit) = reader.bit() {
+            let position = reader.position() - 1;
+            if position == self.crop_fields.start {
+                writer.bit(false); // frame_cropping_flag
+            } else if !self.crop_fields.contains(&position) {
+                writer.bit(bit);
+            }
+        }
+        let mut rewritten = writer.finish();
+        while rewritten.last() == Some(&0) {
+            rewritten.pop(); // §7.4.1: a NAL unit does not end in a zero byte
+        }
+        Some(rewritten)
     }
-    let mut writer = BitWriter::new(&[header]);
-    writer.bits(83, 8);
-    writer.bits(reader.bits(16)?, 16); // constraint flags, level_idc
-    writer.ue(reader.ue()?);
-    if !has_chroma_fields(profile_idc as u8) {
-        writer.ue(1); // chroma_format_idc: 4:2:0
-        writer.bits(0b11_00, 4); // 8 and 8 bits, no lossless macroblocks, no scaling lists
-    }
-    while let Some(bit) = reader.bit() {
-        writer.bit(bit);
-    }
-    let mut rewritten = writer.finish();
-    while rewritten.last() == Some(&0) {
-        rewritten.pop(); // §7.4.1: a NAL unit does not end in a zero byte
-    }
-    Some(rewritten)
 }

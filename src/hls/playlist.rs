@@ -227,7 +227,7 @@ pub(super) fn is_same_resource(one: &SecretUrl, other: &SecretUrl) -> bool {
 ///
 /// Numbers are equal and ordered by value; leading zeros count for [`is_global`](Self::is_global) and for display only.
 #[derive(Clone, Debug)]
-pub struct FragmentNumber(Box<str>);
+pub struct FragmentNumber(Arc<str>);
 
 impl FragmentNumber {
     /// The most digits that the service documents.

@@ -1,0 +1,113 @@
+//! From decoding order to display order.
+
+use crate::h264::AccessUnit;
+use crate::time::Pts;
+
+/// Holds pictures until none that is displayed earlier can follow.
+#[derive(Debug)]
+pub(crate) struct DisplayOrder<T> {
+    /// Latest first, so that the earliest is popped from the end.
+    held: Vec<(i128, T)>,
+}
+
+impl<T> Default for DisplayOrder<T> {
+    fn default() -> Self {
+        Self { held: Vec::new() }
+    }
+}
+
+impl<T> DisplayOrder<T> {
+    pub(crate) fn hold(&mut self, pts: Pts, item: T) {
+        let time = pts.as_nanos();
+        let index = self.held.partition_point(|(held, _)| *held > time);
+        self.held.insert(index, (time, item));
+    }
+
+    /// The earliest picture, if it is displayed at or before `time` (nanoseconds).
+    pub(crate) fn release(&mut self, time: i128) -> Option<(i128, T)> {
+        self.held.pop_if(|(earliest, _)| *earliest <= time)
+    }
+}
+
+/// Knows, for each access unit of a segment, the earliest display time of all that follow it in decoding order.
+///
+/// The container states every time before the first picture is decoded, so nothing has to be guessed inside a segment.
+#[derive(Debug, Default)]
+pub(crate) struct Horizon {
+    earliest_after: Vec<i128>,
+}
+
+impl Horizon {
+    /// `end` is the earliest time that the next segment may hold.
+    pub(crate) fn plan(&mut self, units: &[AccessUnit], end: i128) {
+        self.earliest_after.clear();
+        let mut earliest = end;
+        self.earliest_after.extend(units.iter().rev().map(|unit| {
+            let after = earliest;
+            earliest = earliest.min(unit.pts().as_nanos());
+            after
+        }));
+        self.earliest_after.reverse();
+    }
+
+    pub(crate) fn after(&self, index: usize) -> i128 {
+        self.earliest_after.get(index).copied().unwrap_or(i128::MAX)
+    }
+}
+
+/// The earliest display time that a segment after this one may hold, if it goes on in the same manner: its first sample
+/// is decoded when the last one here ends, and no sample is displayed sooner after its decoding than the soonest here.
+pub(crate) fn earliest_next(units: &[AccessUnit]) -> i128 {
+    let Some(last) = units.last() else { return i128::MIN };
+    let soonest = units.iter().map(|unit| unit.pts().ticks().saturating_sub(unit.dts().0)).min().unwrap_or(0);
+    let end = last.dts().0.saturating_add(i64::from(last.duration_ticks())).saturating_add(soonest);
+    Pts::new(end, last.pts().timescale()).as_nanos()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::h264::AvcConfig;
+    use crate::time::{Dts, Timescale};
+
+    /// Units with decoding times 0, 1, 2… and these presentation times.
+    fn units(pts: &[i64]) -> Vec<AccessUnit> {
+        let config = Arc::new(AvcConfig::parse(&Bytes::from_static(&[1, 66, 0, 30, 0xff, 0xe0, 0])).unwrap());
+        let unit = |(dts, &pts)| {
+            let pts = Pts::new(pts, Timescale::new(1_000_000_000).unwrap());
+            AccessUnit::new(Bytes::from_static(&[0, 0, 0, 1, 0x41]), config.clone(), pts, Dts(dts), 1).unwrap()
+        };
+        (0..).zip(pts).map(unit).collect()
+    }
+
+    fn displayed(pts: &[i64]) -> Vec<Vec<i64>> {
+        let units = units(pts);
+        let (mut order, mut horizon) = (DisplayOrder::default(), Horizon::default());
+        horizon.plan(&units, earliest_next(&units));
+        let step = |(index, unit): (usize, &AccessUnit)| {
+            order.hold(unit.pts(), unit.pts().ticks());
+            std::iter::from_fn(|| order.release(horizon.after(index))).map(|(_, pts)| pts).collect()
+        };
+        units.iter().enumerate().map(step).collect()
+    }
+
+    #[test]
+    fn pictures_without_reordering_leave_at_once() {
+        assert_eq!(displayed(&[0, 1, 2]), [vec![0], vec![1], vec![2]]);
+        assert_eq!(displayed(&[7, 8, 9]), [vec![7], vec![8], vec![9]], "a constant offset changes nothing");
+    }
+
+    #[test]
+    fn a_pyramid_leaves_in_display_order_as_early_as_possible() {
+        // I0 P4 B2 b1 b3 P8 B6 b5 b7, offset 2.
+        let pts = [2, 6, 4, 3, 5, 10, 8, 7, 9];
+        let released = displayed(&pts);
+        assert_eq!(released[..5], [vec![2], vec![], vec![], vec![3, 4], vec![5, 6]]);
+        // The last anchor could still be preceded by a picture of the next segment, as far as these times tell.
+        assert_eq!(released[5..], [vec![], vec![], vec![7, 8], vec![9]]);
+    }
+}

@@ -1,0 +1,196 @@
+//! What a camera counts, for Prometheus and for [`Stats`](crate::Stats).
+
+use prometheus::core::Collector;
+use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry};
+
+use crate::error::{Error, ErrorKind};
+use crate::gap::{Gap, GapCause};
+
+/// The counters of one camera. They exist without a registry too: `stats()` reads them.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    pub(crate) frames: IntCounter,
+    pub(crate) reconnects: IntCounter,
+    pub(crate) url_refreshes: IntCounter,
+    pub(crate) read_errors: IntCounter,
+    /// Unix time of the last delivered frame's capture.
+    pub(crate) last_frame_timestamp: Gauge,
+    pub(crate) connection_state: IntGauge,
+    gaps: Vec<(GapCause, IntCounter)>,
+    pub(crate) frames_lost: IntCounter,
+    pub(crate) segments_lost: IntCounter,
+    pub(crate) frames_superseded: IntCounter,
+    pub(crate) segments: IntCounter,
+    pub(crate) bytes: IntCounter,
+    /// Bits a second while segments were being downloaded.
+    pub(crate) bandwidth: Gauge,
+    pub(crate) segment_seconds: Histogram,
+    pub(crate) decode_seconds: Histogram,
+    pub(crate) latency_seconds: Histogram,
+    pub(crate) queue_frames: IntGauge,
+    registry: Option<Registry>,
+}
+
+impl Metrics {
+    /// # Errors
+    /// `Config` when the registry already has a camera of this name.
+    pub(crate) fn new(camera_id: &str, registry: Option<&Registry>) -> Result<Self, Error> {
+        let invalid = |error: prometheus::Error| {
+            Error::new(
+                ErrorKind::Config,
+                format!("camera_id \"{camera_id}\" that the registry refuses; it must be unused there"),
+            )
+            .with_source(error)
+        };
+        let opts =
+            |name: &str, help: &str| Opts::new(format!("kvs_hls_{name}"), help).const_label("camera_id", camera_id);
+        let counter = |name: &str, help: &str| IntCounter::with_opts(opts(name, help)).map_err(invalid);
+        let gauge = |name: &str, help: &str| Gauge::with_opts(opts(name, help)).map_err(invalid);
+        let int_gauge = |name: &str, help: &str| IntGauge::with_opts(opts(name, help)).map_err(invalid);
+        let histogram = |name: &str, help: &str, buckets: &[f64]| {
+            let opts = HistogramOpts::from(opts(name, help)).buckets(buckets.to_vec());
+            Histogram::with_opts(opts).map_err(invalid)
+        };
+        let gap_counter = |cause: GapCause| {
+            let opts =
+                opts("gaps_total", "Gaps in the delivered frames, by cause.").const_label("cause", cause.as_str());
+            Ok((cause, IntCounter::with_opts(opts).map_err(invalid)?))
+        };
+        let mut metrics = Self {
+            frames: counter("frames_total", "Frames delivered.")?,
+            reconnects: counter("reconnects_total", "Times the stream was lost and opened again.")?,
+            url_refreshes: counter("url_refreshes_total", "Sessions opened to replace one before it expired.")?,
+            read_errors: counter("read_errors_total", "Requests, segments and pictures that failed.")?,
+            last_frame_timestamp: gauge(
+                "last_frame_timestamp",
+                "Capture time of the last delivered frame, Unix seconds.",
+            )?,
+            connection_state: int_gauge(
+                "connection_state",
+                "0 disconnected, 1 connecting, 2 connected, 3 reconnecting, 4 error.",
+            )?,
+            gaps: GapCause::ALL.into_iter().map(gap_counter).collect::<Result<_, Error>>()?,
+            frames_lost: counter("frames_lost_total", "Frames known to be lost one by one.")?,
+            segments_lost: counter("segments_lost_total", "Whole segments lost.")?,
+            frames_superseded: counter(
+                "frames_superseded_total",
+                "Frames that a newer one replaced before they were asked for.",
+            )?,
+            segments: counter("segments_total", "Segments downloaded.")?,
+            bytes: counter("bytes_total", "Bytes downloaded: playlists, initialization and media segments.")?,
+            bandwidth: gauge("bandwidth_bits_per_second", "Smoothed download rate of segments.")?,
+            segment_seconds: histogram(
+                "segment_download_seconds",
+                "Time to download a segment.",
+                &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0],
+            )?,
+            decode_seconds: histogram(
+                "decode_seconds",
+                "Time to decode and convert a picture.",
+                &[0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32],
+            )?,
+            latency_seconds: histogram(
+                "latency_seconds",
+                "From capture to delivery, by the playlist's times and this machine's clock.",
+                &[0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0, 60.0],
+            )?,
+            queue_frames: int_gauge("queue_frames", "Frames decoded and not yet taken.")?,
+            registry: None,
+        };
+        let Some(registry) = registry else { return Ok(metrics) };
+        let mut registered: Vec<Box<dyn Collector>> = Vec::new();
+        for (collector, copy) in metrics.collectors().into_iter().zip(metrics.collectors()) {
+            if let Err(error) = registry.register(collector) {
+                for collector in registered {
+                    let _ = registry.unregister(collector);
+                }
+                return Err(invalid(error));
+            }
+            registered.push(copy);
+        }
+        metrics.registry = Some(registry.clone());
+        Ok(metrics)
+    }
+
+    fn collectors(&self) -> Vec<Box<dyn Collector>> {
+        let mut all: Vec<Box<dyn Collector>> = vec![
+            Box::new(self.frames.clone()),
+            Box::new(self.reconnects.clone()),
+            Box::new(self.url_refreshes.clone()),
+            Box::new(self.read_errors.clone()),
+            Box::new(self.last_frame_timestamp.clone()),
+            Box::new(self.connection_state.clone()),
+            Box::new(self.frames_lost.clone()),
+            Box::new(self.segments_lost.clone()),
+            Box::new(self.frames_superseded.clone()),
+            Box::new(self.segments.clone()),
+            Box::new(self.bytes.clone()),
+            Box::new(self.bandwidth.clone()),
+            Box::new(self.segment_seconds.clone()),
+            Box::new(self.decode_seconds.clone()),
+            Box::new(self.latency_seconds.clone()),
+            Box::new(self.queue_frames.clone()),
+        ];
+        all.extend(self.gaps.iter().map(|(_, counter)| Box::new(counter.clone()) as _));
+        all
+    }
+
+    /// Counts a gap that is about to be reported.
+    pub(crate) fn count_gap(&self, gap: &Gap) {
+        if let Some((_, counter)) = self.gaps.iter().find(|(cause, _)| *cause == gap.cause) {
+            counter.inc();
+        }
+        self.frames_lost.inc_by(gap.frames);
+        self.segments_lost.inc_by(gap.segments);
+    }
+
+    /// Gaps of all causes.
+    pub(crate) fn gaps(&self) -> u64 {
+        self.gaps.iter().map(|(_, counter)| counter.get()).sum()
+    }
+}
+
+/// A camera that is gone leaves no label behind.
+impl Drop for Metrics {
+    fn drop(&mut self) {
+        if let Some(registry) = self.registry.take() {
+            for collector in self.collectors() {
+                let _ = registry.unregister(collector);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::TextEncoder;
+
+    use super::*;
+
+    fn text(registry: &Registry) -> String {
+        TextEncoder::new().encode_to_string(&registry.gather()).unwrap()
+    }
+
+    #[test]
+    fn cameras_share_a_registry_and_leave_it_clean() {
+        let registry = Registry::new();
+        let front = Metrics::new("front", Some(&registry)).unwrap();
+        let back = Metrics::new("back", Some(&registry)).unwrap();
+        front.frames.inc();
+        back.count_gap(&Gap::of_frames(GapCause::Damaged, 3));
+        let scraped = text(&registry);
+        for line in [
+            "kvs_hls_frames_total{camera_id=\"front\"} 1",
+            "kvs_hls_frames_total{camera_id=\"back\"} 0",
+            "kvs_hls_gaps_total{camera_id=\"back\",cause=\"damaged\"} 1",
+            "kvs_hls_frames_lost_total{camera_id=\"back\"} 3",
+        ] {
+            assert!(scraped.lines().any(|scraped| scraped == line), "{line} is not in\n{scraped}");
+        }
+        assert_eq!(Metrics::new("front", Some(&registry)).unwrap_err().kind(), ErrorKind::Config);
+        drop(front);
+        drop(Metrics::new("front", Some(&registry)).unwrap());
+        assert!(!text(&registry).contains("front"));
+        assert!(text(&registry).contains("back"), "a camera that was refused takes nothing away from others");
+    }
+}

@@ -1,0 +1,142 @@
+//! The reqwest client.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use reqwest::{Client, StatusCode, header, redirect, retry};
+
+use super::{BoxFuture, Fetch, Request, Response};
+use crate::error::{Error, ErrorKind};
+use crate::secret::SecretUrl;
+
+/// HTTP/1.1 and HTTP/2 over TLS or plain TCP, connections kept and shared between clones.
+#[derive(Clone, Debug)]
+pub struct HttpClient {
+    client: Client,
+}
+
+/// Waiting for a connection or for the next piece of a body longer than this means that nothing comes any more.
+const SILENCE: Duration = Duration::from_secs(10);
+const MAX_REDIRECTS: usize = 5;
+
+impl HttpClient {
+    /// A client of its own.
+    ///
+    /// # Errors
+    /// `Network` when the system's certificates or resolver cannot be set up.
+    pub fn new() -> Result<Self, Error> {
+        let client = Client::builder()
+            .user_agent(concat!("kvs-hls/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(SILENCE)
+            .read_timeout(SILENCE)
+            .redirect(redirect::Policy::limited(MAX_REDIRECTS))
+            .retry(retry::never()) // one place decides about retries, and counts them
+            .referer(false) // the query of a session URL is its authorization
+            .build()
+            .map_err(|error| {
+                Error::new(ErrorKind::Network, "HTTP client that cannot be set up").with_source(error.without_url())
+            })?;
+        Ok(Self { client })
+    }
+
+    async fn get(&self, request: Request) -> Result<Response, Error> {
+        let mut builder = self.client.get(request.url.expose().clone()).timeout(request.timeout);
+        if let Some(range) = &request.range {
+            // A range counts bytes of the file, so it must not come compressed.
+            builder = builder
+                .header(header::RANGE, format!("bytes={}-{}", range.start, range.end.saturating_sub(1)))
+                .header(header::ACCEPT_ENCODING, "identity");
+        }
+        let mut response = builder.send().await.map_err(|error| fault(error, &request.url))?;
+        let status = response.status();
+        if !status.is_success() {
+            let code = error_code(&response);
+            let error = Error::new(ErrorKind::Network, format!("{} answered \"{}\"", request.url, reason(status)))
+                .with_status(status.as_u16());
+            return Err(match code {
+                Some(code) => error.with_code(code),
+                None => error,
+            });
+        }
+        // A server that does not know ranges sends everything with status 200.
+        let wanted = request.range.filter(|_| status != StatusCode::PARTIAL_CONTENT);
+        let max_bytes = match &wanted {
+            Some(range) => usize::try_from(range.end).unwrap_or(usize::MAX).max(request.max_bytes),
+            None => request.max_bytes,
+        };
+        let too_large = |size: u64| {
+            Error::new(
+                ErrorKind::Limit,
+                format!("body of {size} bytes or more from {}, {} is {max_bytes}", request.url, request.limit_name),
+            )
+        };
+        let announced = response.content_length().unwrap_or(0);
+        if announced > max_bytes as u64 {
+            return Err(too_large(announced));
+        }
+        let mut body = BytesMut::with_capacity(announced as usize);
+        while let Some(chunk) = response.chunk().await.map_err(|error| fault(error, &request.url))? {
+            if body.len() + chunk.len() > max_bytes {
+                return Err(too_large((body.len() + chunk.len()) as u64));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        let url = SecretUrl::from(response.url().clone());
+        let body = body.freeze();
+        match wanted {
+            None => Ok(Response::new(body, url)),
+            Some(range) => part(&body, &range).map(|part| Response::new(part, url)).ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Network,
+                    format!(
+                        "{} has {} bytes, bytes {}-{} were asked for",
+                        request.url,
+                        body.len(),
+                        range.start,
+                        range.end.saturating_sub(1)
+                    ),
+                )
+                .with_status(416)
+            }),
+        }
+    }
+}
+
+fn part(body: &Bytes, range: &std::ops::Range<u64>) -> Option<Bytes> {
+    let (start, end) = (usize::try_from(range.start).ok()?, usize::try_from(range.end).ok()?);
+    (start <= end && end <= body.len()).then(|| body.slice(start..end))
+}
+
+fn reason(status: StatusCode) -> &'static str {
+    status.canonical_reason().unwrap_or("unknown status")
+}
+
+/// The name of an AWS error: one header in their SDKs' models, another in their guides.
+fn error_code(response: &reqwest::Response) -> Option<String> {
+    let value = ["x-amzn-errortype", "x-amz-errortype"].iter().find_map(|name| response.headers().get(*name))?;
+    let name = value.to_str().ok()?.split([':', '#']).next()?.trim();
+    (!name.is_empty() && name.len() <= 100).then(|| name.to_owned())
+}
+
+fn fault(error: reqwest::Error, url: &SecretUrl) -> Error {
+    let what = if error.is_timeout() {
+        "no answer in time from"
+    } else if error.is_connect() {
+        "no connection to"
+    } else if error.is_redirect() {
+        "too many or wrong redirects from"
+    } else if error.is_decode() || error.is_body() {
+        "broken transfer from"
+    } else {
+        "failed request to"
+    };
+    let is_timeout = error.is_timeout();
+    let result = Error::new(ErrorKind::Network, format!("{what} {url}")).with_source(error.without_url());
+    if is_timeout { result.timed_out() } else { result }
+}
+
+impl Fetch for HttpClient {
+    fn fetch(&self, request: Request) -> BoxFuture<'_, Result<Response, Error>> {
+        Box::pin(self.get(request))
+    }
+}

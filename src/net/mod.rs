@@ -1,0 +1,78 @@
+//! Requests and answers.
+
+mod http;
+
+use std::fmt;
+use std::future::Future;
+use std::ops::Range;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+pub use http::HttpClient;
+
+use crate::error::Error;
+use crate::secret::SecretUrl;
+
+/// A GET request.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Request {
+    /// What to get.
+    pub url: SecretUrl,
+    /// The bytes wanted of it; all when `None`.
+    pub range: Option<Range<u64>>,
+    /// Bytes that the body may have at most, after decompression.
+    pub max_bytes: usize,
+    /// The limit's name, for the error.
+    pub limit_name: &'static str,
+    /// From the request to the body's last byte.
+    pub timeout: Duration,
+}
+
+impl Request {
+    /// A request for everything at the URL, of at most `max_bytes`.
+    #[must_use]
+    pub fn new(url: SecretUrl, limit_name: &'static str, max_bytes: usize, timeout: Duration) -> Self {
+        Self { url, range: None, max_bytes, limit_name, timeout }
+    }
+
+    /// Asks for this part only.
+    #[must_use]
+    pub fn range(mut self, range: Option<Range<u64>>) -> Self {
+        self.range = range;
+        self
+    }
+}
+
+/// The answer to a request.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Response {
+    /// The whole body, or the part that was asked for.
+    pub body: Bytes,
+    /// Where it came from after redirects: what relative references in it are relative to.
+    pub url: SecretUrl,
+}
+
+impl Response {
+    /// An answer.
+    #[must_use]
+    pub fn new(body: Bytes, url: SecretUrl) -> Self {
+        Self { body, url }
+    }
+}
+
+/// A future on the heap, as trait objects need it.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Gets bytes from URLs. Implement it to bring another transport.
+pub trait Fetch: fmt::Debug + Send + Sync + 'static {
+    /// Gets what is asked for, without retrying: retries are the source's business.
+    ///
+    /// # Errors
+    /// `Network` with the status that was answered or the fault that happened, `Limit` for a body that is too large. No
+    /// error text may hold the URL's query.
+    fn fetch(&self, request: Request) -> BoxFuture<'_, Result<Response, Error>>;
+}

@@ -1,0 +1,122 @@
+//! Streaming sessions: a URL that works for a while.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use crate::error::{Error, ErrorKind};
+use crate::net::BoxFuture;
+use crate::secret::SecretUrl;
+
+/// Where capture times come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TimeOrigin {
+    /// The producer's clock: EXT-X-PROGRAM-DATE-TIME as the camera or encoder set it.
+    Producer,
+    /// The server's clock, when it began to receive the segment.
+    Server,
+    /// This machine's clock: the playlist states no times, so the last frame of a segment counts as captured when the
+    /// segment arrived.
+    Arrival,
+}
+
+impl fmt::Display for TimeOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Producer => "producer",
+            Self::Server => "server",
+            Self::Arrival => "arrival",
+        })
+    }
+}
+
+/// One streaming session.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Session {
+    /// A multivariant or media playlist.
+    pub url: SecretUrl,
+    /// When the server stops answering; `None` for never.
+    pub expires_at: Option<SystemTime>,
+    /// Whose clock the playlist's dates are.
+    pub time_origin: TimeOrigin,
+}
+
+impl Session {
+    /// A session that does not expire and whose dates are the producer's.
+    #[must_use]
+    pub fn new(url: SecretUrl) -> Self {
+        Self { url, expires_at: None, time_origin: TimeOrigin::Producer }
+    }
+
+    /// Says when the server stops answering.
+    #[must_use]
+    pub fn expires_at(mut self, time: SystemTime) -> Self {
+        self.expires_at = Some(time);
+        self
+    }
+
+    /// Says whose clock the playlist's dates are.
+    #[must_use]
+    pub fn time_origin(mut self, origin: TimeOrigin) -> Self {
+        self.time_origin = origin;
+        self
+    }
+}
+
+/// Opens sessions. Implement it for a service that hands out URLs.
+pub trait SessionProvider: fmt::Debug + Send + Sync + 'static {
+    /// Opens a session, without retrying. `duration` is how long it should last, where that can be chosen.
+    ///
+    /// # Errors
+    /// `Session` or `Network`, with status and error name where a server gave them: they decide about the retry.
+    fn open(&self, duration: Duration) -> BoxFuture<'_, Result<Session, Error>>;
+
+    /// Whether opening again gives another session, with a playlist that counts from zero. False for a fixed URL.
+    fn is_renewable(&self) -> bool {
+        true
+    }
+}
+
+/// A URL that stays as it is: any HLS stream with fMP4 segments.
+#[derive(Clone, Debug)]
+pub struct FixedUrl {
+    url: SecretUrl,
+}
+
+impl FixedUrl {
+    /// The URL of a multivariant or media playlist.
+    ///
+    /// # Errors
+    /// `Config` for a text that is not an absolute http or https URL.
+    pub fn new(url: &str) -> Result<Self, Error> {
+        let url = SecretUrl::parse(url).map_err(|error| {
+            Error::new(ErrorKind::Config, "url that cannot be parsed (an absolute http or https URL is allowed)")
+                .with_source(error)
+        })?;
+        Self::try_from(url)
+    }
+}
+
+impl TryFrom<SecretUrl> for FixedUrl {
+    type Error = Error;
+
+    fn try_from(url: SecretUrl) -> Result<Self, Error> {
+        match url.expose().scheme() {
+            "http" | "https" => Ok(Self { url }),
+            scheme => {
+                Err(Error::new(ErrorKind::Config, format!("url with scheme \"{scheme}\" (http and https are allowed)")))
+            }
+        }
+    }
+}
+
+impl SessionProvider for FixedUrl {
+    fn open(&self, _duration: Duration) -> BoxFuture<'_, Result<Session, Error>> {
+        Box::pin(std::future::ready(Ok(Session::new(self.url.clone()))))
+    }
+
+    fn is_renewable(&self) -> bool {
+        false
+    }
+}

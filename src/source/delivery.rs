@@ -1,0 +1,200 @@
+//! The short queue between the decoder and the consumer.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::frame::Frame;
+use super::options::{Delivery, Pacing};
+use crate::error::Error;
+
+/// Frames decoded ahead of the consumer. Few, since each has megabytes; the rest waits as compressed data.
+const QUEUE_FRAMES: usize = 4;
+/// With [`Delivery::Latest`], frames wait here until they are due.
+const LATEST_FRAMES: usize = 8;
+/// A frame that is due later than this is due now: times jumped.
+const MAX_WAIT: Duration = Duration::from_secs(5);
+
+/// What the consumer finds.
+#[derive(Debug)]
+pub(crate) enum Next {
+    Frame(Box<Frame>),
+    /// The next frame is not due before this time.
+    At(Instant),
+    /// Nothing yet.
+    Empty,
+    /// Nothing more; the error is there once.
+    End(Option<Error>),
+}
+
+/// When frames are due: the rhythm of their capture, starting anew whenever one comes too late for it.
+#[derive(Debug, Default)]
+struct Pacer {
+    anchor: Option<(Instant, SystemTime)>,
+}
+
+impl Pacer {
+    fn due(&mut self, captured_at: SystemTime, now: Instant) -> Instant {
+        let due =
+            self.anchor.and_then(|(instant, captured)| instant.checked_add(captured_at.duration_since(captured).ok()?));
+        match due {
+            Some(due) if due >= now && due <= now + MAX_WAIT => due,
+            _ => {
+                self.anchor = Some((now, captured_at));
+                now
+            }
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    frames: VecDeque<(Frame, Instant)>,
+    pacer: Pacer,
+    end: Option<Option<Error>>,
+    waker: Option<Waker>,
+    superseded: u64,
+}
+
+/// Bounded by the lane, which asks for room before it decodes.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    is_latest: bool,
+    is_paced: bool,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Queue {
+    pub(crate) fn new(delivery: Delivery, pacing: Pacing) -> Self {
+        let is_latest = delivery == Delivery::Latest;
+        Self {
+            is_latest,
+            is_paced: is_latest || pacing == Pacing::ByTime,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.len() < if self.is_latest { LATEST_FRAMES } else { QUEUE_FRAMES }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.lock().frames.len()
+    }
+
+    pub(crate) fn push(&self, frame: Frame, now: Instant) {
+        let mut state = self.lock();
+        if state.end.is_some() {
+            return;
+        }
+        let due = if self.is_paced { state.pacer.due(frame.captured_at(), now) } else { now };
+        state.frames.push_back((frame, due));
+        self.wake(state);
+    }
+
+    /// The last word: frames that are still here can be taken before it.
+    pub(crate) fn end(&self, error: Option<Error>) {
+        let mut state = self.lock();
+        if state.end.is_none() {
+            state.end = Some(error);
+        }
+        self.wake(state);
+    }
+
+    /// The end now: frames that are still here are gone.
+    pub(crate) fn cancel(&self, error: Option<Error>) {
+        self.lock().frames.clear();
+        self.end(error);
+    }
+
+    fn wake(&self, mut state: MutexGuard<'_, State>) {
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        self.changed.notify_all();
+    }
+
+    /// With [`Delivery::Latest`], drops the frames that a newer due one replaces. Answers when the next one will, and how
+    /// many were dropped since the last call.
+    pub(crate) fn prune(&self, now: Instant) -> (Option<Instant>, u64) {
+        let mut state = self.lock();
+        if !self.is_latest {
+            return (None, 0);
+        }
+        Self::supersede(&mut state, now);
+        let due = state.frames.get(1).map(|(_, due)| *due);
+        (due, std::mem::take(&mut state.superseded))
+    }
+
+    fn supersede(state: &mut State, now: Instant) {
+        while state.frames.get(1).is_some_and(|(_, due)| *due <= now) {
+            let dropped = state.frames.pop_front();
+            state.superseded += 1;
+            // A gap that nobody has seen yet is reported with the frame that took the place.
+            let gap = dropped.and_then(|(frame, _)| frame.meta.gap_before);
+            if let (Some(gap), Some((next, _))) = (gap, state.frames.front_mut()) {
+                next.meta.gap_before =
+                    Some(next.meta.gap_before.map_or(gap, |later| crate::gap::Gap::merge(Some(gap), later)));
+            }
+        }
+    }
+
+    fn take(&self, state: &mut State, now: Instant) -> Next {
+        if self.is_latest {
+            Self::supersede(state, now);
+        }
+        match state.frames.front() {
+            Some((_, due)) if self.is_paced && *due > now => Next::At(*due),
+            Some(_) => match state.frames.pop_front() {
+                Some((frame, _)) => Next::Frame(Box::new(frame)),
+                None => Next::Empty,
+            },
+            None => match &mut state.end {
+                Some(error) => Next::End(error.take()),
+                None => Next::Empty,
+            },
+        }
+    }
+
+    /// Takes the next frame; when there is none, `waker` is woken as soon as that changes.
+    pub(crate) fn poll(&self, now: Instant, waker: &Waker) -> Next {
+        let mut state = self.lock();
+        let next = self.take(&mut state, now);
+        if matches!(next, Next::Empty | Next::At(_)) {
+            state.waker = Some(waker.clone());
+        }
+        next
+    }
+
+    /// Takes the next frame if there is one that is due.
+    pub(crate) fn try_take(&self, now: Instant) -> Next {
+        let mut state = self.lock();
+        self.take(&mut state, now)
+    }
+
+    /// Waits until a frame is due or the end is there, at most so long.
+    pub(crate) fn wait(&self, longest: Duration, now: Instant) {
+        let state = self.lock();
+        let due = state.frames.front().map(|(_, due)| due.saturating_duration_since(now));
+        let due = due.filter(|_| self.is_paced);
+        if state.frames.is_empty() && state.end.is_none() || due.is_some_and(|due| !due.is_zero()) {
+            let longest = due.map_or(longest, |due| due.min(longest));
+            drop(self.changed.wait_timeout(state, longest).unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    /// Whether all is taken and nothing more comes.
+    pub(crate) fn has_ended(&self) -> bool {
+        let state = self.lock();
+        state.frames.is_empty() && state.end.is_some()
+    }
+}

@@ -1,0 +1,153 @@
+//! From a session provider to frames.
+
+mod builder;
+mod capture;
+mod delivery;
+mod driver;
+mod frame;
+mod frames;
+mod machine;
+mod options;
+mod shared;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+pub use builder::FrameSourceBuilder;
+
+pub use frame::{Frame, FrameMeta};
+pub use frames::{BlockingFrames, Frames};
+pub use machine::ConnectionState;
+pub use options::{Config, Delivery, Pacing};
+pub use shared::Stats;
+
+use builder::Plan;
+use shared::Shared;
+
+use crate::error::{Error, ErrorKind};
+use crate::session::SessionProvider;
+
+/// One camera.
+///
+/// Build it with [`builder`](Self::builder), [`start`](Self::start) it and read the [`Frames`]. Dropping the source stops
+/// it, so keep it for as long as frames are wanted.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), kvs_hls::Error> {
+/// use kvs_hls::{FixedUrl, FrameSource};
+///
+/// let source = FrameSource::builder("front-door", FixedUrl::new("https://example.com/live.m3u8")?).build()?;
+/// let mut frames = source.start()?;
+/// while let Some(frame) = frames.next().await {
+///     let frame = frame?; // an error is fatal: everything else was recovered from
+///     println!("{} x {} at {:?}", frame.width(), frame.height(), frame.captured_at());
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a source that is dropped stops"]
+pub struct FrameSource {
+    plan: Plan,
+    running: Mutex<Option<Arc<Running>>>,
+}
+
+impl fmt::Debug for FrameSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FrameSource")
+            .field("camera_id", &self.plan.shared.camera_id)
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}
+
+impl FrameSource {
+    /// Begins a source of frames. `camera_id` names it in logs, metrics and thread names.
+    pub fn builder(camera_id: impl Into<String>, provider: impl SessionProvider) -> FrameSourceBuilder {
+        FrameSourceBuilder::new(camera_id.into(), Arc::new(provider))
+    }
+
+    /// Starts reading, on threads of its own: no async runtime is needed.
+    ///
+    /// # Errors
+    /// `Config` when it was started before; `Network` or `Decoder` when threads or the HTTP client cannot be set up.
+    pub fn start(&self) -> Result<Frames, Error> {
+        let mut running = self.running();
+        if running.is_some() {
+            return Err(Error::new(ErrorKind::Config, "source that was started before; build another one"));
+        }
+        let thread = self.plan.start()?;
+        let started = Arc::new(Running { shared: self.plan.shared.clone(), thread: Mutex::new(Some(thread)) });
+        *running = Some(started.clone());
+        Ok(Frames::new(started))
+    }
+
+    fn running(&self) -> MutexGuard<'_, Option<Arc<Running>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stops reading and joins all threads, within a second. Frames that were not taken are gone.
+    pub fn stop(&self) {
+        if let Some(running) = &*self.running() {
+            running.stop();
+        }
+    }
+
+    /// Where the source stands.
+    #[must_use]
+    pub fn state(&self) -> ConnectionState {
+        self.plan.shared.state()
+    }
+
+    /// What it has done so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.plan.shared.stats()
+    }
+
+    /// Whether a frame was handed out within the age that
+    /// [`healthy_within`](FrameSourceBuilder::healthy_within) sets (10 s).
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.plan.shared.last_frame_age().is_some_and(|age| age <= self.plan.healthy_within)
+    }
+
+    /// The name given at the start.
+    #[must_use]
+    pub fn camera_id(&self) -> &str {
+        &self.plan.shared.camera_id
+    }
+}
+
+impl Drop for FrameSource {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The driver's thread and all that hangs on it.
+#[derive(Debug)]
+struct Running {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// How long the end waits for a request that cannot be cancelled, such as a name look-up.
+const SHUTDOWN: Duration = Duration::from_millis(500);
+
+impl Running {
+    fn stop(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(thread) = thread else { return };
+        self.shared.stop.notify_one();
+        let _ = thread.join();
+        self.shared.close(Some(Error::new(ErrorKind::Stopped, "source that was stopped or dropped")));
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

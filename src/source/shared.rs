@@ -1,0 +1,219 @@
+//! What the driver, the lane and the user's handles have in common.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::Notify;
+
+use super::delivery::Queue;
+use super::driver::{Chain, Origin};
+use super::frame::Frame;
+use super::machine::ConnectionState;
+use crate::clock::Clock;
+use crate::decode::{DecodePool, Job, Lane, Output};
+use crate::error::{Error, Recovery};
+use crate::limits::Limits;
+use crate::metrics::Metrics;
+
+/// What a source has done so far, and how it is doing.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Frames handed to the user.
+    pub frames: u64,
+    /// Gaps reported with frames, or at the end.
+    pub gaps: u64,
+    /// Frames known to be lost one by one.
+    pub frames_lost: u64,
+    /// Whole segments lost.
+    pub segments_lost: u64,
+    /// Frames that a newer one replaced before they were asked for ([`Delivery::Latest`](crate::Delivery::Latest)).
+    pub frames_superseded: u64,
+    /// Segments downloaded.
+    pub segments: u64,
+    /// Bytes downloaded.
+    pub bytes: u64,
+    /// Smoothed download rate of segments, bits a second.
+    pub bandwidth: f64,
+    /// Times the stream was lost and opened again.
+    pub reconnects: u64,
+    /// Sessions opened to replace one before it expired.
+    pub refreshes: u64,
+    /// Requests, segments and pictures that failed.
+    pub errors: u64,
+    /// Frames decoded and not yet taken.
+    pub queued: usize,
+    /// Width and height of the last frame handed out.
+    pub size: Option<(usize, usize)>,
+    /// How old the last frame was when it was handed out.
+    pub latency: Option<Duration>,
+    /// Time since the last frame was handed out.
+    pub last_frame_age: Option<Duration>,
+    /// The last failure that was recovered from, with its causes.
+    pub last_error: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct Latest {
+    size: Option<(usize, usize)>,
+    latency: Option<Duration>,
+    taken_at: Option<Instant>,
+    error: Option<String>,
+}
+
+/// The lane and the threads that serve it. The lane's output points back here, so this is taken out at the end.
+#[derive(Debug)]
+struct Decoding {
+    pool: Arc<DecodePool>,
+    lane: Arc<Lane<Arc<Origin>>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) camera_id: String,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) limits: Limits,
+    pub(super) output: Output,
+    pub(super) queue: Queue,
+    pub(super) metrics: Metrics,
+    pub(super) stop: Notify,
+    state: AtomicU8,
+    latest: Mutex<Latest>,
+    decoding: Mutex<Option<Decoding>>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        camera_id: String,
+        clock: Arc<dyn Clock>,
+        limits: Limits,
+        output: Output,
+        queue: Queue,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            camera_id,
+            clock,
+            limits,
+            output,
+            queue,
+            metrics,
+            stop: Notify::new(),
+            state: AtomicU8::new(ConnectionState::Disconnected as u8),
+            latest: Mutex::default(),
+            decoding: Mutex::default(),
+        }
+    }
+
+    pub(super) fn decode_on(&self, pool: Arc<DecodePool>, lane: Arc<Lane<Arc<Origin>>>) {
+        *lock(&self.decoding) = Some(Decoding { pool, lane });
+    }
+
+    /// Gives the lane a job.
+    pub(super) fn give(&self, job: Job<Arc<Origin>>) {
+        if let Some(decoding) = &*lock(&self.decoding) {
+            decoding.lane.push(job);
+            decoding.pool.schedule(&decoding.lane);
+        }
+    }
+
+    /// Tells the lane that there is room for frames.
+    pub(super) fn schedule(&self) {
+        if let Some(decoding) = &*lock(&self.decoding) {
+            decoding.pool.schedule(&decoding.lane);
+        }
+    }
+
+    pub(super) fn set_state(&self, state: ConnectionState) {
+        self.state.store(state as u8, Ordering::Relaxed);
+        self.metrics.connection_state.set(state as i64);
+    }
+
+    pub(super) fn state(&self) -> ConnectionState {
+        use ConnectionState::{Connected, Connecting, Disconnected, Error, Reconnecting};
+        let state = self.state.load(Ordering::Relaxed);
+        [Disconnected, Connecting, Connected, Reconnecting]
+            .into_iter()
+            .find(|known| *known as u8 == state)
+            .unwrap_or(Error)
+    }
+
+    pub(super) fn recovering(&self, error: &Error, recovery: Recovery) {
+        self.metrics.read_errors.inc();
+        if recovery == Recovery::RefreshSession {
+            self.metrics.reconnects.inc();
+        }
+        lock(&self.latest).error = Some(Chain(error).to_string());
+    }
+
+    /// The driver's last word.
+    pub(super) fn finish(&self, error: Option<Error>) {
+        if let Some(error) = &error {
+            self.metrics.read_errors.inc();
+            lock(&self.latest).error = Some(Chain(error).to_string());
+        }
+        self.queue.end(error);
+    }
+
+    /// Counts a frame that goes to the user, and lets the lane make another one.
+    pub(super) fn taken(&self, frame: &Frame) {
+        let latency = self.clock.wall().duration_since(frame.captured_at()).ok();
+        let metrics = &self.metrics;
+        metrics.frames.inc();
+        metrics.queue_frames.set(i64::try_from(self.queue.len()).unwrap_or(i64::MAX));
+        if let Ok(time) = frame.captured_at().duration_since(SystemTime::UNIX_EPOCH) {
+            metrics.last_frame_timestamp.set(time.as_secs_f64());
+        }
+        if let Some(latency) = latency {
+            metrics.latency_seconds.observe(latency.as_secs_f64());
+        }
+        let mut latest = lock(&self.latest);
+        latest.size = Some((frame.width(), frame.height()));
+        latest.latency = latency;
+        latest.taken_at = Some(self.clock.now());
+        drop(latest);
+        self.schedule();
+    }
+
+    pub(super) fn last_frame_age(&self) -> Option<Duration> {
+        lock(&self.latest).taken_at.map(|time| self.clock.now().saturating_duration_since(time))
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let metrics = &self.metrics;
+        let latest = lock(&self.latest);
+        Stats {
+            frames: metrics.frames.get(),
+            gaps: metrics.gaps(),
+            frames_lost: metrics.frames_lost.get(),
+            segments_lost: metrics.segments_lost.get(),
+            frames_superseded: metrics.frames_superseded.get(),
+            segments: metrics.segments.get(),
+            bytes: metrics.bytes.get(),
+            bandwidth: metrics.bandwidth.get(),
+            reconnects: metrics.reconnects.get(),
+            refreshes: metrics.url_refreshes.get(),
+            errors: metrics.read_errors.get(),
+            queued: self.queue.len(),
+            size: latest.size,
+            latency: latest.latency,
+            last_frame_age: latest.taken_at.map(|time| self.clock.now().saturating_duration_since(time)),
+            last_error: latest.error.clone(),
+        }
+    }
+
+    /// Ends the lane and joins its threads.
+    pub(super) fn close(&self, error: Option<Error>) {
+        self.queue.cancel(error);
+        let decoding = lock(&self.decoding).take();
+        drop(decoding); // outside the lock: the threads may be waiting for it
+        if self.state() != ConnectionState::Error {
+            self.set_state(ConnectionState::Disconnected);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,86 @@
+//! What the integration tests share: a web server for fixtures, and expectations made by ffmpeg.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::path::{Path, PathBuf};
+
+use kvs_hls::{Error, FixedUrl, Frame, FrameSource, FrameSourceBuilder};
+use md5::{Digest, Md5};
+use wiremock::matchers::method;
+use wiremock::{Mock, MockServer, Request, Respond, ResponseTemplate};
+
+pub fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+}
+
+/// Serves the files below `fixtures/`, byte ranges included.
+pub struct Files;
+
+impl Respond for Files {
+    fn respond(&self, request: &Request) -> ResponseTemplate {
+        let path = fixtures().join(request.url.path().trim_start_matches('/'));
+        let Ok(body) = std::fs::read(&path) else { return ResponseTemplate::new(404) };
+        let range = request.headers.get("range").and_then(|value| value.to_str().ok()?.strip_prefix("bytes="));
+        match range.and_then(|range| range.split_once('-')) {
+            Some((first, last)) => {
+                let (first, last): (usize, usize) = (first.parse().unwrap(), last.parse().unwrap());
+                ResponseTemplate::new(206).set_body_bytes(&body[first..=last])
+            }
+            None => ResponseTemplate::new(200).set_body_bytes(body),
+        }
+    }
+}
+
+pub async fn file_server() -> MockServer {
+    let server = MockServer::start().await;
+    Mock::given(method("GET")).respond_with(Files).mount(&server).await;
+    server
+}
+
+pub fn builder(url: &str) -> FrameSourceBuilder {
+    FrameSource::builder("test", FixedUrl::new(url).unwrap()).delivery(kvs_hls::Delivery::All)
+}
+
+/// All frames up to the end, and the fatal error if there was one.
+pub async fn read_all(source: &FrameSource) -> (Vec<Frame>, Option<Error>) {
+    let mut frames = source.start().unwrap();
+    let mut all = Vec::new();
+    while let Some(frame) = frames.next().await {
+        match frame {
+            Ok(frame) => all.push(frame),
+            Err(error) => return (all, Some(error)),
+        }
+    }
+    (all, None)
+}
+
+/// An error with its causes, as people see it.
+pub fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+pub fn md5(bytes: &[u8]) -> String {
+    Md5::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// One line of ffmpeg's framemd5.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Expected {
+    pub pts: i64,
+    pub size: usize,
+    pub md5: String,
+}
+
+pub fn framemd5(path: &Path) -> Vec<Expected> {
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let frame = |line: &str| {
+        let fields: Vec<&str> = line.split(',').map(str::trim).collect();
+        Expected { pts: fields[2].parse().unwrap(), size: fields[4].parse().unwrap(), md5: fields[5].to_owned() }
+    };
+    text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).map(frame).collect()
+}
