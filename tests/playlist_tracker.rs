@@ -452,6 +452,21 @@ fn estimates_that_move_are_no_reset() {
 }
 
 #[test]
+fn fragments_listed_by_time_need_not_be_in_order_of_their_numbers() {
+    // By producer time, 7 comes after 9: it was ingested before.
+    let text = |sequence: u64, contents: &[(u64, u64)]| {
+        let mut text = format!("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:{sequence}\n");
+        for (content, number) in contents {
+            write!(text, "{}#EXTINF:2.0,\nf?FragmentNumber={number:047}\n", time_tag(*content)).unwrap();
+        }
+        media(&text)
+    };
+    let mut tracker = tracker(LiveEdge::Newest, ReloadPolicy::Spec);
+    assert_eq!(step(&mut tracker, &text(0, &[(0, 8), (1, 9)]), 0), (vec![1], None));
+    assert_eq!(step(&mut tracker, &text(1, &[(1, 9), (2, 7), (3, 10)]), 0), (vec![2, 3], None));
+}
+
+#[test]
 fn delta_update_keeps_the_count() {
     let mut tracker = tracker(LiveEdge::Newest, ReloadPolicy::Spec);
     step(&mut tracker, &list(Naming::Nothing, 10, 0..5, ""), 0);

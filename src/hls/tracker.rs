@@ -148,14 +148,20 @@ impl Mark {
             .is_some_and(|(own, other)| own.checked_sub(self.duration / 2).is_none_or(|earliest| other >= earliest))
     }
 
-    /// Whether `segment` is provably of another count: its place by sequence number is not its place by content. Times
-    /// must differ by more than `tolerance`, since some servers compute them anew for each playlist.
+    /// Whether `segment` is provably of another count: its place by sequence number is not its place by content.
+    ///
+    /// The same number and another fragment, or the other way round, is proof. For order, times go first: a list by
+    /// producer time may hold fragments that were ingested in another order. They must differ by more than
+    /// `tolerance`, since some servers compute them anew for each playlist.
     fn is_contradicted_by(&self, segment: &Segment, tolerance: Duration) -> bool {
         let by_sequence = segment.sequence.cmp(&self.sequence);
-        if let Some((own, other)) = self.numbers(segment) {
-            return other.cmp(own) != by_sequence;
+        let by_number = self.numbers(segment).map(|(own, other)| other.cmp(own));
+        if by_number.is_some_and(|by_number| by_number.is_eq() != by_sequence.is_eq()) {
+            return true;
         }
-        let Some((own, other)) = self.tagged_start.zip(segment.program_date_time) else { return false };
+        let Some((own, other)) = self.tagged_start.zip(segment.program_date_time) else {
+            return by_number.is_some_and(|by_number| by_number != by_sequence);
+        };
         let is_later = own.checked_add(tolerance).is_some_and(|latest| other > latest);
         let is_earlier = own.checked_sub(tolerance).is_some_and(|earliest| other < earliest);
         (is_later && by_sequence.is_le()) || (is_earlier && by_sequence.is_ge())
