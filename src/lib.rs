@@ -1,12 +1,36 @@
 //! Live camera frames from Amazon Kinesis Video Streams or any HLS/fMP4 URL.
 
-#![deny(missing_docs)]
+// What the library holds to and programs, tests and benches need not: it answers with errors instead of panics, waits and
+// reads time through the `Clock`, names its threads and bounds its queues (`clippy.toml` lists the methods).
+#![warn(
+    unreachable_pub,
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used
+)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_methods,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::unwrap_used
+    )
+)]
 
 mod backoff;
 mod clock;
 pub mod decode;
 mod error;
 pub mod fmp4;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gap;
 pub mod h264;
 pub mod hls;

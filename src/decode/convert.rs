@@ -3,6 +3,10 @@
 //! Fixed point with 16-bit lanes: a product keeps 6 bits after the point and is rounded, as `pmulhrsw` does it, so eight,
 //! sixteen or thirty-two pixels go through one instruction. All roundings together stay below 0.05 of a step before the
 //! last one, which puts every result within ±1 of the exact formula rounded.
+#![allow(
+    clippy::indexing_slicing,
+    reason = "the kernels work on rows that `convert` has measured; a panic here would be its mistake, not the input's"
+)]
 
 use super::{ColorMatrix, ColorRange, ColorSpace, Picture};
 use crate::options::words;
@@ -141,7 +145,7 @@ pub fn convert(picture: &Picture<'_>, output: Output, out: &mut [u8]) -> bool {
             for (row, out) in y.iter().zip(out.chunks_exact_mut(width)) {
                 for (out, &luma) in out.iter_mut().zip(row) {
                     // 255 / 219 with 16 bits after the point.
-                    *out = ((i32::from(luma) - 16) * 76_309 + 0x8000 >> 16).clamp(0, 255) as u8;
+                    *out = (((i32::from(luma) - 16) * 76_309 + 0x8000) >> 16).clamp(0, 255) as u8;
                 }
             }
         }
@@ -211,7 +215,7 @@ impl Weights {
 /// Rounded product of two numbers with 15 bits after the point: one `pmulhrsw`.
 #[inline(always)]
 fn product(a: i16, b: i16) -> i16 {
-    ((i32::from(a) * i32::from(b) >> 14) + 1 >> 1) as i16
+    ((((i32::from(a) * i32::from(b)) >> 14) + 1) >> 1) as i16
 }
 
 /// One row of three-byte pixels, the portable way.

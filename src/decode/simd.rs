@@ -7,6 +7,7 @@
 //! Invariant: every load and store goes through a slice whose length was fixed by `chunks_exact` to at least the width
 //! of the access, and the kernel runs only where AVX2 was detected.
 #![allow(unsafe_code)]
+#![allow(clippy::indexing_slicing, reason = "every index is within a length that `chunks_exact` or a constant fixed")]
 
 use std::arch::x86_64::*;
 
