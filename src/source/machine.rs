@@ -474,9 +474,9 @@ impl Machine {
         let Some(session) = &mut self.session else { return };
         let generation = session.generation;
         if !std::mem::replace(&mut session.is_proven, true) {
-            remap(self.loading.iter_mut().chain(&mut self.queue), playlist, generation);
-            if self.loading.as_ref().is_some_and(|item| item.generation == generation) && !self.media.is_busy {
-                self.media.not_before = None; // it was refused, and has a new URL now
+            remap(&mut self.queue, playlist, generation);
+            if !self.media.is_busy {
+                self.media.not_before = None; // what was refused may have a new URL now
             }
         }
         self.is_proven = true;
@@ -549,14 +549,14 @@ impl Machine {
         let Some(item) = self.loading.take() else { return };
         match recovery {
             Recovery::Retry | Recovery::RefreshSession => {
-                if recovery == Recovery::RefreshSession && self.options.is_renewable {
+                let session = self.session.as_ref();
+                let is_gone = session.is_some_and(|session| session.is_proven && session.generation != item.generation);
+                if recovery == Recovery::RefreshSession && self.options.is_renewable && !is_gone {
                     // The playlist of the next session says where this segment is then.
+                    let delay = session.is_some_and(|session| session.is_proven).then(|| self.reopen(now, chance));
                     self.media.is_busy = false;
-                    let is_current = self.session.as_ref().is_some_and(|session| session.generation == item.generation);
-                    let delay = is_current.then(|| self.reopen(now, chance));
                     self.media.not_before = Some(now + delay.unwrap_or_default() + MAX_REQUEST_DELAY);
                     self.queue.push_front(item);
-                    self.init = None;
                     return self.fail(error, recovery, delay, now, out);
                 }
                 if let Some(delay) = self.media.fail(now, chance) {
@@ -651,8 +651,8 @@ impl Machine {
 }
 
 /// Gives the segments that an earlier session listed the URLs that this one has for them.
-fn remap<'a>(items: impl Iterator<Item = &'a mut Item>, playlist: &MediaPlaylist, generation: u32) {
-    for item in items.filter(|item| item.generation != generation) {
+fn remap(items: &mut VecDeque<Item>, playlist: &MediaPlaylist, generation: u32) {
+    for item in items.iter_mut().filter(|item| item.generation != generation) {
         let same =
             playlist.segments.iter().find(|segment| match (&segment.fragment_number, &item.segment.fragment_number) {
                 (Some(new), Some(old)) if new.is_global() && old.is_global() => new == old,
