@@ -79,7 +79,7 @@ fn boxes(bytes: &[u8]) -> Vec<Any> {
 async fn moof(base: &SecretUrl, segment: &MediaSegment) -> Moof {
     let answer = fetch(&base.join(&segment.uri).unwrap()).await.error_for_status().unwrap();
     assert_eq!(answer.headers()["content-type"], "video/mp4");
-    match boxes(&answer.bytes().await.unwrap()).try_into() {
+    match <[Any; 2]>::try_from(boxes(&answer.bytes().await.unwrap())) {
         Ok([Any::Moof(moof), Any::Mdat(_)]) => moof,
         other => panic!("{other:?}"),
     }
@@ -151,7 +151,7 @@ async fn empty_stream_fills_up() {
     assert_eq!(silent.status(), StatusCode::NOT_FOUND);
     assert_eq!(silent.headers()["x-amz-ErrorType"], "ResourceNotFoundException");
     assert!(silent.text().await.unwrap().contains("No fragments found"));
-    for count in 1..=7 {
+    for count in 1..=7_usize {
         // Ten times as fast, publish delay included.
         clock.forward(Duration::from_millis(if count == 1 { 130 } else { 100 }));
         let playlist = media(&url).await;

@@ -68,10 +68,10 @@ impl Recording {
         let first_idr = samples.iter().position(|sample| sample.is_idr);
         samples.drain(..first_idr.ok_or_else(|| container("recording without an IDR picture"))?);
         // Some muxers write no duration for the last sample; the camera goes on after it.
-        if let [.., before, last] = samples.as_mut_slice() {
-            if last.duration == 0 {
-                last.duration = before.duration;
-            }
+        if let [.., before, last] = samples.as_mut_slice()
+            && last.duration == 0
+        {
+            last.duration = before.duration;
         }
         let duration = samples.iter().map(|sample| u64::from(sample.duration)).sum();
         if duration == 0 {

@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 use super::Recording;
 use super::recording::nanos;
 
-/// Real fragment numbers have 47 decimal digits: 2^156, plus a counter at bit 92, plus low bits that grow with time. That is
-/// the shape of the three consecutive numbers in the examples of the PutMedia reference. `u128` does not hold them, so
-/// they are kept in two parts; these are the digits of 2^156 above and below the thirtieth.
+/// Real fragment numbers have 47 decimal digits: 2^156, plus a counter at bit 92, plus low bits. So say the consecutive
+/// numbers 9134385233318143239268…, …39763…, …40258… in the tests of Amazon's parser library. `u128` does not hold them,
+/// so they are kept in two parts; these are the digits of 2^156 above and below the thirtieth.
 const NUMBER_HIGH: u64 = 91_343_852_333_181_432;
 const NUMBER_LOW: u128 = 387_730_302_044_767_688_728_495_783_936;
 const NUMBER_SPLIT: u128 = 10_u128.pow(30);
@@ -140,9 +140,10 @@ impl Timeline {
     pub fn fragment_number(&self, index: u64) -> String {
         // The counter starts at 1. It stays below 2^36, two thousand years of fragments.
         let counter = (u128::from(index) + 1) & ((1 << 36) - 1);
+        // What the low bits mean is not documented; here they hold the capture time.
         let time = u128::from(self.captured_at_ms(self.fragment(index).start)) << 12;
         let low = NUMBER_LOW + (22 << 64) + time;
-        // Only the sum of the counter and the rest may exceed 128 bits: carry first.
+        // Only the sum of both may exceed 128 bits: carry first.
         let counter = counter << COUNTER_SHIFT;
         let high = u128::from(NUMBER_HIGH) + low / NUMBER_SPLIT + counter / NUMBER_SPLIT;
         let low = low % NUMBER_SPLIT + counter % NUMBER_SPLIT;
