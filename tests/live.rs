@@ -166,7 +166,7 @@ async fn wrong_input_is_named_at_once() {
     let server = support::file_server().await;
     let html = ResponseTemplate::new(200).set_body_string("<!DOCTYPE html><html><body>hi</body></html>");
     Mock::given(path("/page")).respond_with(html).with_priority(1).mount(&server).await;
-    let garbage = ResponseTemplate::new(200).set_body_string("#EXTM3U\n#EXT-X-TARGETDURATION:0\n#EXTINF:1,\na.mp4\n");
+    let garbage = ResponseTemplate::new(200).set_body_string("#EXTM3U\n#EXT-X-TARGETDURATION:x\n#EXTINF:1,\na.mp4\n");
     Mock::given(path("/garbage")).respond_with(garbage).with_priority(1).mount(&server).await;
     for (file, kind, words) in [
         ("page", ErrorKind::Playlist, "HTML"),
@@ -176,7 +176,7 @@ async fn wrong_input_is_named_at_once() {
         ("refused/encrypted_cenc/index.m3u8", ErrorKind::Container, "encrypted"),
         ("refused/encrypted_aes128/index.m3u8", ErrorKind::Playlist, "AES-128"),
         ("refused/mpegts/index.m3u8", ErrorKind::Container, "MPEG-TS"),
-        ("refused/audio_only/index.m3u8", ErrorKind::Container, "soun"),
+        ("refused/audio_only/index.m3u8", ErrorKind::Container, "only audio"),
         ("refused/high10/index.m3u8", ErrorKind::Bitstream, "High 10"),
         ("refused/high422/index.m3u8", ErrorKind::Bitstream, "High 4:2:2"),
         ("refused/high444/index.m3u8", ErrorKind::Bitstream, "High 4:4:4"),
