@@ -559,10 +559,13 @@ impl Machine {
                     self.queue.push_front(item);
                     return self.fail(error, recovery, delay, now, out);
                 }
-                if let Some(delay) = self.media.fail(now, chance) {
+                let is_final = is_gone && recovery == Recovery::RefreshSession;
+                let delay = if is_final { None } else { self.media.fail(now, chance) };
+                if let Some(delay) = delay {
                     self.queue.push_front(item);
-                    return self.fail(error, recovery, Some(delay), now, out);
+                    return self.fail(error, Recovery::Retry, Some(delay), now, out);
                 }
+                self.media.succeed();
                 self.skip(item, Gap::of_segments(GapCause::SegmentUnavailable, 1));
                 self.fail(error, Recovery::SkipSegment, None, now, out);
             }
@@ -663,3 +666,6 @@ fn remap(items: &mut VecDeque<Item>, playlist: &MediaPlaylist, generation: u32) 
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
