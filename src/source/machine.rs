@@ -424,10 +424,11 @@ impl Machine {
     fn playlist_failed(&mut self, error: Error, now: Instant, chance: f64, out: &mut Vec<Action>) {
         // A wrong URL, or something that is no playlist: no retry makes it right. A session that was handed out a moment
         // ago is another matter: there the camera may be silent.
-        let is_wrong = !self.options.is_renewable
-            && (error.kind() == ErrorKind::Playlist
-                || error.status().is_some_and(|status| (400..500).contains(&status) && !matches!(status, 408 | 429)));
-        if is_wrong && !self.is_proven {
+        let is_refused =
+            error.status().is_some_and(|status| matches!(status, 400..=499) && !matches!(status, 408 | 429));
+        let is_throttled = error.code().is_some_and(|code| code.starts_with("ClientLimitExceeded"));
+        let is_wrong = error.kind() == ErrorKind::Playlist || is_refused && !is_throttled;
+        if is_wrong && !self.is_proven && !self.options.is_renewable {
             return self.fail(error, Recovery::Fatal, None, now, out);
         }
         let recovery = error.recovery();
