@@ -1,4 +1,62 @@
-//! Live camera frames from Amazon Kinesis Video Streams or any HLS/fMP4 URL.
+//! Live camera frames from Amazon Kinesis Video Streams or any HLS/fMP4 URL, without OpenCV or libav.
+//!
+//! ```no_run
+//! use kvs_hls::{FixedUrl, FrameSource, Output};
+//!
+//! # fn infer(_: &[u8], _: usize, _: usize, _: std::time::SystemTime) {}
+//! # async fn example() -> Result<(), kvs_hls::Error> {
+//! let camera = FixedUrl::new("https://example.com/live.m3u8")?;
+//! let source = FrameSource::builder("front-door", camera).output(Output::bgr()).build()?;
+//! let mut frames = source.start()?;
+//! while let Some(frame) = frames.next().await {
+//!     let frame = frame?; // an error is fatal: everything else was recovered from
+//!     infer(frame.data(), frame.width(), frame.height(), frame.captured_at());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # How it works
+//!
+//! Data flows one way, without returning:
+//!
+//! ```text
+//! SessionProvider -> master -> media playlist -> segments -> access units -> pictures -> frames -> you
+//!      session          hls        (tracker)        net          fmp4         decode       source
+//! ```
+//!
+//! A source has two threads of its own: `source NAME` asks the server and demuxes, `decode0 NAME` decodes and converts.
+//! No async runtime is needed; [`Frames`] is a `futures::Stream`, and an iterator by [`Frames::blocking`].
+//!
+//! # Latency and back-pressure
+//!
+//! A live source begins with the newest listed segment, so the first frame is about as old as a segment is long, plus the
+//! server's delay and up to one reload interval. Segments come whole, hence frames come in bursts. A few decoded frames
+//! wait for the consumer; when they are not taken, the decoder rests, then the downloads. What happens after that is the
+//! choice of [`Delivery`]. [`Pacing::ByTime`] hands frames out in the rhythm of their capture instead.
+//!
+//! # Loss
+//!
+//! Nothing is lost in silence: [`FrameMeta::gap_before`] says what is missing before a frame and why, and counters tell
+//! the same. After a loss, output resumes at an IDR picture: nothing damaged is delivered as good.
+//!
+//! # Limits
+//!
+//! H.264 only: progressive, 8 bits, 4:2:0 or monochrome, Baseline, Main or High profile, in fragmented MP4. MPEG-TS,
+//! encryption, HEVC and interlaced video are refused by name. [`Limits`] bounds all that input may make the engine do.
+//!
+//! # Features
+//!
+//! | feature | adds |
+//! | --- | --- |
+//! | `sim` | the module `sim`: a simulated camera for tests without AWS |
+//! | `cli` | the program `kvs-hls`; implies `sim` |
+//!
+//! # Words
+//!
+//! *Segment*: an HLS media segment. *Fragment*: one `moof` with its `mdat`. *Fragment number*: the number that KVS gives a
+//! segment. *Sample*: ISO 14496-12. *Access unit*: one coded picture. *Picture*: what the decoder makes of it. *Frame*: what
+//! you get. *Session*: one streaming session, a URL that expires. *Lane*: a camera's ordered place among the decoding threads.
 
 // What the library holds to and programs, tests and benches need not: it answers with errors instead of panics, waits and
 // reads time through the `Clock`, names its threads and bounds its queues (`clippy.toml` lists the methods).
@@ -50,6 +108,7 @@ pub use clock::{Clock, SystemClock};
 pub use decode::{ColorMatrix, ColorRange, Decoder, FrameSelection, Output, PixelFormat};
 pub use error::{Error, ErrorKind, Recovery, Stage};
 pub use gap::{Gap, GapCause};
+pub use hls::{FragmentNumber, LiveEdge, ReloadPolicy, VariantCaps};
 pub use limits::Limits;
 pub use secret::SecretUrl;
 pub use session::{FixedUrl, Session, SessionProvider, TimeOrigin};
@@ -58,3 +117,8 @@ pub use source::{
     Pacing, Stats,
 };
 pub use time::{Dts, Pts, Timescale};
+
+/// The README's examples compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

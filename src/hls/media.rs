@@ -63,14 +63,12 @@ impl MediaBuilder {
                 let duration = decimal::seconds(value).ok_or_else(|| {
                     context.fail(Defect::Value { tag: "EXT-X-TARGETDURATION", expected: "a duration in seconds" })
                 })?;
-                // Reloads are timed by it: zero would mean to ask without a pause.
-                if duration.is_zero() {
-                    return Err(context.fail(Defect::ZeroTargetDuration));
-                }
                 if value.contains('.') {
                     context.warn("EXT-X-TARGETDURATION that is not an integer");
                 }
-                self.target_duration = Some(duration);
+                // Reloads are timed by it: zero, as ffmpeg writes it for segments of less than half a second, would mean
+                // to ask without a pause.
+                self.target_duration = Some(duration).filter(|duration| !duration.is_zero());
             }
             "EXT-X-MEDIA-SEQUENCE" => {
                 let number = sequence("EXT-X-MEDIA-SEQUENCE", value, context)?;
@@ -222,7 +220,7 @@ impl MediaBuilder {
                 if longest.is_zero() {
                     return Err(Defect::ZeroTargetDuration.into());
                 }
-                context.warn_at(1, "no EXT-X-TARGETDURATION: the longest segment is taken");
+                context.warn_at(1, "EXT-X-TARGETDURATION that is missing or zero: the longest segment is taken");
                 Duration::from_secs(longest.as_secs() + u64::from(longest.subsec_nanos() > 0))
             }
         };

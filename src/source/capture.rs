@@ -59,3 +59,72 @@ impl CaptureClock {
         start
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::hls::{self, Playlist};
+    use crate::limits::Limits;
+    use crate::secret::SecretUrl;
+    use crate::time::Timescale;
+
+    fn segments(lines: &str) -> Vec<Segment> {
+        let text = format!("#EXTM3U\n#EXT-X-TARGETDURATION:2\n{lines}");
+        let base = SecretUrl::parse("http://host/a.m3u8").unwrap();
+        match hls::parse(text.as_bytes(), &base, &Limits::default()).unwrap() {
+            Playlist::Media(playlist) => playlist.segments,
+            Playlist::Multivariant(_) => panic!("a media playlist was written"),
+        }
+    }
+
+    /// Capture times of each segment's first frame in milliseconds of 1970, and their origin.
+    fn starts(lines: &str, first_pts: &[i64]) -> Vec<(u128, TimeOrigin)> {
+        let mut clock = CaptureClock::default();
+        let pts = |ticks| Pts::new(ticks, Timescale::new(1000).unwrap());
+        let start = |(segment, &first): (&Segment, &i64)| {
+            let arrived = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+            let start = clock.start(segment, TimeOrigin::Server, pts(first), pts(first + 900), arrived);
+            let time = start.captured_at(pts(first)).duration_since(SystemTime::UNIX_EPOCH).unwrap();
+            (time.as_millis(), start.origin)
+        };
+        segments(lines).iter().zip(first_pts).map(start).collect()
+    }
+
+    #[test]
+    fn own_dates_are_taken_as_they_stand() {
+        let lines = "#EXT-X-PROGRAM-DATE-TIME:1970-01-01T00:00:05Z\n#EXTINF:1.001,\na\n\
+                     #EXT-X-DISCONTINUITY\n#EXT-X-PROGRAM-DATE-TIME:1970-01-01T00:00:05.900Z\n#EXTINF:1,\nb\n";
+        assert_eq!(
+            starts(lines, &[0, 77]),
+            [(5000, TimeOrigin::Server), (5900, TimeOrigin::Server)],
+            "an overlap stays"
+        );
+    }
+
+    #[test]
+    fn undated_segments_follow_the_media_timeline_not_the_durations() {
+        let lines =
+            "#EXT-X-PROGRAM-DATE-TIME:1970-01-01T00:00:05Z\n#EXTINF:1.001,\na\n#EXTINF:1.001,\nb\n#EXTINF:1,\nc\n";
+        let times: Vec<_> = starts(lines, &[10_000, 11_000, 12_500]).into_iter().map(|(time, _)| time).collect();
+        assert_eq!(times, [5000, 6000, 7500]);
+    }
+
+    #[test]
+    fn a_broken_timeline_falls_back_to_durations() {
+        let lines = "#EXT-X-PROGRAM-DATE-TIME:1970-01-01T00:00:05Z\n#EXTINF:2,\na\n#EXT-X-DISCONTINUITY\n#EXTINF:2,\nb\n#EXTINF:2,\nc\n";
+        let times: Vec<_> = starts(lines, &[10_000, 0, 1900]).into_iter().map(|(time, _)| time).collect();
+        assert_eq!(times, [5000, 7000, 8900]);
+    }
+
+    #[test]
+    fn without_any_date_arrival_counts_once() {
+        let found = starts("#EXTINF:1,\na\n#EXTINF:1,\nb\n", &[0, 1000]);
+        assert_eq!(
+            found,
+            [(999_100, TimeOrigin::Arrival), (1_000_100, TimeOrigin::Arrival)],
+            "the last frame came at once"
+        );
+    }
+}

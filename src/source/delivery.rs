@@ -198,3 +198,99 @@ impl Queue {
         state.frames.is_empty() && state.end.is_some()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock, SystemClock};
+    use crate::decode::PixelFormat;
+    use crate::gap::{Gap, GapCause};
+    use crate::session::TimeOrigin;
+    use crate::source::FrameMeta;
+    use crate::time::{Pts, Timescale};
+
+    /// A frame captured so many milliseconds after a moment.
+    fn frame(millis: u64) -> Frame {
+        Frame {
+            pixels: vec![0].into(),
+            width: 1,
+            height: 1,
+            format: PixelFormat::Gray,
+            meta: FrameMeta {
+                pts: Pts::new(millis as i64, Timescale::new(1000).unwrap()),
+                captured_at: SystemTime::UNIX_EPOCH + Duration::from_millis(millis),
+                time_origin: TimeOrigin::Producer,
+                is_keyframe: false,
+                fragment_number: None,
+                media_sequence: 0,
+                discontinuity_sequence: 0,
+                session_generation: 1,
+                gap_before: None,
+                resolution_changed: false,
+            },
+        }
+    }
+
+    fn taken(queue: &Queue, now: Instant) -> String {
+        match queue.try_take(now) {
+            Next::Frame(frame) => frame.meta.pts.ticks().to_string(),
+            Next::At(due) => format!("in {} ms", due.saturating_duration_since(now).as_millis()),
+            Next::Empty => "empty".into(),
+            Next::End(error) => format!("end {}", error.is_some()),
+        }
+    }
+
+    #[test]
+    fn frames_leave_in_order_and_the_end_comes_last() {
+        let queue = Queue::new(Delivery::All, Pacing::AsDecoded);
+        let now = SystemClock.now();
+        (0..4).for_each(|n| queue.push(frame(n), now));
+        assert!(!queue.has_room());
+        queue.end(None);
+        queue.push(frame(9), now);
+        let all: Vec<_> = (0..6).map(|_| taken(&queue, now)).collect();
+        assert_eq!(all, ["0", "1", "2", "3", "end false", "end false"]);
+    }
+
+    #[test]
+    fn paced_frames_keep_the_rhythm_of_capture() {
+        let queue = Queue::new(Delivery::All, Pacing::ByTime);
+        let start = SystemClock.now();
+        [0, 100, 200].into_iter().for_each(|millis| queue.push(frame(millis), start));
+        let at = |millis| start + Duration::from_millis(millis);
+        assert_eq!(taken(&queue, at(0)), "0");
+        assert_eq!(taken(&queue, at(30)), "in 70 ms");
+        assert_eq!(taken(&queue, at(100)), "100");
+        assert_eq!(taken(&queue, at(250)), "200");
+        // This one is late: it is due at once, and the rhythm goes on from here.
+        queue.push(frame(300), at(500));
+        queue.push(frame(400), at(500));
+        assert_eq!(taken(&queue, at(500)), "300");
+        assert_eq!(taken(&queue, at(500)), "in 100 ms");
+        // Times that jump far ahead are due at once.
+        assert_eq!(taken(&queue, at(600)), "400");
+        queue.push(frame(1_000_000), at(600));
+        assert_eq!(taken(&queue, at(600)), "1000000");
+    }
+
+    #[test]
+    fn the_latest_due_frame_replaces_older_ones_and_takes_over_their_gap() {
+        let queue = Queue::new(Delivery::Latest, Pacing::AsDecoded);
+        let start = SystemClock.now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut first = frame(0);
+        first.meta.gap_before = Some(Gap::of_frames(GapCause::Damaged, 3));
+        queue.push(first, start);
+        [100, 200, 300].into_iter().for_each(|millis| queue.push(frame(millis), start));
+        assert_eq!(queue.prune(at(0)), (Some(at(100)), 0));
+        assert_eq!(queue.prune(at(210)), (Some(at(300)), 2));
+        match queue.try_take(at(210)) {
+            Next::Frame(frame) => {
+                assert_eq!(frame.meta.pts.ticks(), 200);
+                assert_eq!(frame.meta.gap_before, Some(Gap::of_frames(GapCause::Damaged, 3)));
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(taken(&queue, at(210)), "in 90 ms", "never the same frame twice");
+    }
+}

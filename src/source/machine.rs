@@ -424,10 +424,11 @@ impl Machine {
     fn playlist_failed(&mut self, error: Error, now: Instant, chance: f64, out: &mut Vec<Action>) {
         // A wrong URL, or something that is no playlist: no retry makes it right. A session that was handed out a moment
         // ago is another matter: there the camera may be silent.
-        let is_wrong = !self.options.is_renewable
-            && (error.kind() == ErrorKind::Playlist
-                || error.status().is_some_and(|status| (400..500).contains(&status) && !matches!(status, 408 | 429)));
-        if is_wrong && !self.is_proven {
+        let is_refused =
+            error.status().is_some_and(|status| matches!(status, 400..=499) && !matches!(status, 408 | 429));
+        let is_throttled = error.code().is_some_and(|code| code.starts_with("ClientLimitExceeded"));
+        let is_wrong = error.kind() == ErrorKind::Playlist || is_refused && !is_throttled;
+        if is_wrong && !self.is_proven && !self.options.is_renewable {
             return self.fail(error, Recovery::Fatal, None, now, out);
         }
         let recovery = error.recovery();
@@ -474,9 +475,9 @@ impl Machine {
         let Some(session) = &mut self.session else { return };
         let generation = session.generation;
         if !std::mem::replace(&mut session.is_proven, true) {
-            remap(self.loading.iter_mut().chain(&mut self.queue), playlist, generation);
-            if self.loading.as_ref().is_some_and(|item| item.generation == generation) && !self.media.is_busy {
-                self.media.not_before = None; // it was refused, and has a new URL now
+            remap(&mut self.queue, playlist, generation);
+            if !self.media.is_busy {
+                self.media.not_before = None; // what was refused may have a new URL now
             }
         }
         self.is_proven = true;
@@ -549,20 +550,23 @@ impl Machine {
         let Some(item) = self.loading.take() else { return };
         match recovery {
             Recovery::Retry | Recovery::RefreshSession => {
-                if recovery == Recovery::RefreshSession && self.options.is_renewable {
+                let session = self.session.as_ref();
+                let is_gone = session.is_some_and(|session| session.is_proven && session.generation != item.generation);
+                if recovery == Recovery::RefreshSession && self.options.is_renewable && !is_gone {
                     // The playlist of the next session says where this segment is then.
+                    let delay = session.is_some_and(|session| session.is_proven).then(|| self.reopen(now, chance));
                     self.media.is_busy = false;
-                    let is_current = self.session.as_ref().is_some_and(|session| session.generation == item.generation);
-                    let delay = is_current.then(|| self.reopen(now, chance));
                     self.media.not_before = Some(now + delay.unwrap_or_default() + MAX_REQUEST_DELAY);
                     self.queue.push_front(item);
-                    self.init = None;
                     return self.fail(error, recovery, delay, now, out);
                 }
-                if let Some(delay) = self.media.fail(now, chance) {
+                let is_final = is_gone && recovery == Recovery::RefreshSession;
+                let delay = if is_final { None } else { self.media.fail(now, chance) };
+                if let Some(delay) = delay {
                     self.queue.push_front(item);
-                    return self.fail(error, recovery, Some(delay), now, out);
+                    return self.fail(error, Recovery::Retry, Some(delay), now, out);
                 }
+                self.media.succeed();
                 self.skip(item, Gap::of_segments(GapCause::SegmentUnavailable, 1));
                 self.fail(error, Recovery::SkipSegment, None, now, out);
             }
@@ -651,8 +655,8 @@ impl Machine {
 }
 
 /// Gives the segments that an earlier session listed the URLs that this one has for them.
-fn remap<'a>(items: impl Iterator<Item = &'a mut Item>, playlist: &MediaPlaylist, generation: u32) {
-    for item in items.filter(|item| item.generation != generation) {
+fn remap(items: &mut VecDeque<Item>, playlist: &MediaPlaylist, generation: u32) {
+    for item in items.iter_mut().filter(|item| item.generation != generation) {
         let same =
             playlist.segments.iter().find(|segment| match (&segment.fragment_number, &item.segment.fragment_number) {
                 (Some(new), Some(old)) if new.is_global() && old.is_global() => new == old,
@@ -663,3 +667,6 @@ fn remap<'a>(items: impl Iterator<Item = &'a mut Item>, playlist: &MediaPlaylist
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -84,3 +84,91 @@ pub fn framemd5(path: &Path) -> Vec<Expected> {
     };
     text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).map(frame).collect()
 }
+
+/// The system's clock, so many times as fast: waits of minutes pass in moments, and real sockets still work.
+#[derive(Debug)]
+pub struct FastClock {
+    start: std::time::Instant,
+    wall: std::time::SystemTime,
+    factor: u32,
+}
+
+impl FastClock {
+    pub fn new(factor: u32) -> Self {
+        Self { start: std::time::Instant::now(), wall: std::time::SystemTime::now(), factor }
+    }
+
+    fn passed(&self) -> std::time::Duration {
+        self.start.elapsed() * self.factor
+    }
+}
+
+impl kvs_hls::Clock for FastClock {
+    fn now(&self) -> std::time::Instant {
+        self.start + self.passed()
+    }
+
+    fn wall(&self) -> std::time::SystemTime {
+        self.wall + self.passed()
+    }
+
+    fn sleep(&self, duration: std::time::Duration) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(tokio::time::sleep(duration / self.factor))
+    }
+}
+
+/// A KVS camera in playlists: each request for the media playlist finds one segment more than the one before.
+pub struct SlidingPlaylist {
+    header: String,
+    segments: Vec<String>,
+    window: usize,
+    first_end: usize,
+    requests: std::sync::atomic::AtomicUsize,
+}
+
+impl SlidingPlaylist {
+    /// Cuts the playlist of a fixture into windows; the last one has EXT-X-ENDLIST.
+    pub fn new(name: &str, window: usize) -> Self {
+        let text = std::fs::read_to_string(fixtures().join("hls").join(name).join("index.m3u8")).unwrap();
+        let mut segments = Vec::new();
+        let mut current = String::new();
+        for line in text.lines().skip_while(|line| !line.starts_with("#EXT-X-MAP") && *line != "#EXT-X-DISCONTINUITY") {
+            if line.starts_with("#EXT-X-MAP") || line == "#EXT-X-ENDLIST" {
+                continue;
+            }
+            current += line;
+            current += "\n";
+            if !line.starts_with('#') {
+                segments.push(std::mem::take(&mut current));
+            }
+        }
+        let map = text.lines().find(|line| line.starts_with("#EXT-X-MAP")).unwrap();
+        let header = format!("#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:2\n{map}\n");
+        Self { header, segments, window, first_end: window, requests: 0.into() }
+    }
+}
+
+impl Respond for SlidingPlaylist {
+    fn respond(&self, _: &Request) -> ResponseTemplate {
+        let request = self.requests.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let end = (self.first_end + request).min(self.segments.len());
+        let start = end.saturating_sub(self.window);
+        let mut text = format!("{}#EXT-X-MEDIA-SEQUENCE:{start}\n", self.header);
+        text.extend(self.segments[start..end].iter().map(String::as_str));
+        if end == self.segments.len() && self.first_end + request > end {
+            text += "#EXT-X-ENDLIST\n";
+        }
+        ResponseTemplate::new(200).set_body_string(text)
+    }
+}
+
+/// The n-th segment of the camera fixture, as a pattern for wiremock's `path_regex`.
+pub fn camera_segment(index: usize) -> String {
+    let mut names: Vec<_> = std::fs::read_dir(fixtures().join("hls/kvs_camera"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with("getMP4MediaFragment"))
+        .collect();
+    names.sort();
+    format!("/hls/kvs_camera/{}$", names[index])
+}
