@@ -271,8 +271,8 @@ pub fn sps(data: &[u8]) {
 /// Whether the decoder takes it.
 fn check_sps(sps: &Sps, limits: &Limits) -> bool {
     assert!(sps.id < 32 && sps.max_ref_frames <= 16 && sps.chroma_format_idc <= 3);
-    assert!(sps.width > 0 && sps.crop_left + sps.width <= sps.coded_width && sps.coded_width % 16 == 0);
-    assert!(sps.height > 0 && sps.crop_top + sps.height <= sps.coded_height && sps.coded_height % 16 == 0);
+    assert!(sps.width > 0 && sps.crop_left + sps.width <= sps.coded_width && sps.coded_width.is_multiple_of(16));
+    assert!(sps.height > 0 && sps.crop_top + sps.height <= sps.coded_height && sps.coded_height.is_multiple_of(16));
     assert!(sps.timing.is_none_or(|(scale, units)| scale > 0 && units > 0));
     match sps.check_supported(limits) {
         Ok(()) => {
@@ -338,15 +338,16 @@ impl Choices<'_> {
 pub fn tracker_steps(data: &[u8]) {
     let mut choices = Choices(data);
     let kind = choices.next();
-    let mut options = TrackerOptions::default();
-    options.live_edge = match choices.below(4) {
+    let live_edge = match choices.below(4) {
         0 => LiveEdge::Newest,
         1 => LiveEdge::Oldest,
         edge => LiveEdge::Segments(edge as u32),
     };
-    if choices.below(2) == 1 {
-        options.reload = ReloadPolicy::Every(Duration::from_millis(choices.below(255) * 100));
-    }
+    let reload = match choices.below(2) {
+        0 => ReloadPolicy::Spec,
+        _ => ReloadPolicy::Every(Duration::from_millis(choices.below(255) * 100)),
+    };
+    let options = TrackerOptions { live_edge, reload, ..Default::default() };
     let tracker = PlaylistTracker::new(options);
     match kind % 4 {
         0 => any_lists(tracker, &mut choices),
@@ -384,7 +385,7 @@ fn any_lists(mut tracker: PlaylistTracker, choices: &mut Choices<'_>) {
             number => u64::from(number),
         };
         let contents = (0..choices.below(6)).map(|_| choices.below(64));
-        let mut playlist = list(choices_naming(flags), sequence, contents.collect());
+        let mut playlist = list((flags >> 2) & 3, sequence, contents.collect());
         playlist.has_ended = flags & 0xf0 == 0xf0;
         let update = tracker.update(&playlist, now, now);
         check_update(&update, &playlist, now);
@@ -395,10 +396,6 @@ fn any_lists(mut tracker: PlaylistTracker, choices: &mut Choices<'_>) {
             assert!(handed_out.insert(segment.sequence), "{} handed out twice", segment.sequence);
         }
     }
-}
-
-const fn choices_naming(flags: u8) -> u8 {
-    flags >> 2 & 3
 }
 
 const SEGMENT: Duration = Duration::from_secs(2);

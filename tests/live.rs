@@ -88,7 +88,7 @@ async fn what_fails_for_a_moment_is_tried_again() {
 
 #[tokio::test]
 async fn a_damaged_segment_is_a_gap_and_never_a_picture() {
-    let whole = std::fs::read(fixtures().join(&camera_segment(4)[1..].trim_end_matches('$'))).unwrap();
+    let whole = std::fs::read(fixtures().join(camera_segment(4)[1..].trim_end_matches('$'))).unwrap();
     let mut emptied = whole.clone();
     let half = whole.len() / 2;
     emptied[half..].fill(0);

@@ -161,9 +161,9 @@ impl Recording {
     }
 
     /// The cut of a fragment of the endless loop, and how many whole passes lie before it.
+    #[allow(clippy::indexing_slicing, reason = "there is always a cut, and the remainder is less than their number")]
     pub(super) fn cut(&self, index: u64) -> (u64, &Cut) {
         let per_pass = self.cuts.len() as u64;
-        // There is always a cut, and the remainder is less than their number.
         (index / per_pass, &self.cuts[(index % per_pass) as usize])
     }
 
