@@ -14,7 +14,10 @@ use crate::failure::Failure;
 
 /// Live camera frames from Amazon Kinesis Video Streams or any HLS/fMP4 URL.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, after_help = "\
+#[command(
+    version,
+    max_term_width = 100,
+    after_help = "\
 Examples:
   kvs-hls demo                                     see it work, without any camera
   kvs-hls probe --url \"$URL\"                       what is there, and can it be decoded?
@@ -22,7 +25,8 @@ Examples:
   kvs-hls frames --url \"$URL\" --write png --out shots --select fps:1
 
 Data goes to standard output, words to standard error. Exit status: 0 done, 1 failed, 2 wrong usage.
-The query of a URL is its authorization: it is never printed.")]
+The query of a URL is its authorization: it is never printed."
+)]
 pub struct Args {
     #[command(subcommand)]
     pub command: Command,

@@ -84,9 +84,8 @@ pub fn hint(error: &Error) -> Option<&'static str> {
     let story = one_line(error);
     let says = |word: &str| story.contains(word);
     // The status may stand on a cause, when the last of several failures is told.
-    let status =
-        std::iter::successors(Some(error as &(dyn StdError + 'static)), |&cause| cause.source())
-            .find_map(|cause| cause.downcast_ref::<Error>()?.status());
+    let status = std::iter::successors(Some(error as &(dyn StdError + 'static)), |&cause| cause.source())
+        .find_map(|cause| cause.downcast_ref::<Error>()?.status());
     Some(match status {
         Some(401 | 403) => {
             "the URL is not, or no longer, authorized. KVS sessions end after 5 minutes unless asked for longer: \
@@ -94,9 +93,7 @@ pub fn hint(error: &Error) -> Option<&'static str> {
         }
         Some(404 | 410) => "nothing is there. Is the URL complete, with its query? Quote it in the shell: \"$URL\"",
         Some(429 | 500..) => "the server is busy or out of order: try again later",
-        _ if says("HEVC") => {
-            "only H.264 is decoded. Set the camera to H.264, or transcode: ffmpeg -i … -c:v libx264 …"
-        }
+        _ if says("HEVC") => "only H.264 is decoded. Set the camera to H.264, or transcode: ffmpeg -i … -c:v libx264 …",
         _ if says("AV1") || says("VP9") || says("VP8") || says("VVC") || says("Dolby Vision") => {
             "only H.264 is decoded: choose an H.264 rendition or transcode"
         }

@@ -1,3 +1,5 @@
 use crate::args::ProbeArgs;
 use crate::failure::Failure;
-pub async fn run(_args: ProbeArgs) -> Result<(), Failure> { Ok(()) }
+pub async fn run(_args: ProbeArgs) -> Result<(), Failure> {
+    Ok(())
+}

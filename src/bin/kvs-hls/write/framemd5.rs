@@ -22,7 +22,11 @@ enum State {
     Looking(Vec<Line>),
     Counting(Counter),
     /// The time base is the timescale: a frame lasts until the next one.
-    Measuring { counter: Counter, held: Option<(i64, Line)>, duration: i64 },
+    Measuring {
+        counter: Counter,
+        held: Option<(i64, Line)>,
+        duration: i64,
+    },
 }
 
 /// What becomes a line.

@@ -82,9 +82,7 @@ impl Counter {
     }
 
     pub fn count(&mut self, time: Pts) -> i64 {
-        let jumps = |(last, _): (Pts, i64)| {
-            !(0..=MAX_JUMP_SECONDS * 1_000_000_000).contains(&time.nanos_since(last))
-        };
+        let jumps = |(last, _): (Pts, i64)| !(0..=MAX_JUMP_SECONDS * 1_000_000_000).contains(&time.nanos_since(last));
         if self.last.is_some_and(jumps) {
             self.anchor = None;
         }

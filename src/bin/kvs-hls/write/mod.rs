@@ -32,8 +32,7 @@ pub fn open(path: &Path) -> Result<Sink, Failure> {
     if is_stdout(path) {
         return Ok(Box::new(BufWriter::new(io::stdout())));
     }
-    let file =
-        File::create(path).map_err(|error| Failure::io(format!("cannot write to {}", path.display()), error))?;
+    let file = File::create(path).map_err(|error| Failure::io(format!("cannot write to {}", path.display()), error))?;
     Ok(Box::new(BufWriter::new(file)))
 }
 
