@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::order::{DisplayOrder, Horizon, earliest_next};
+use super::order::{Corrector, DisplayOrder, Horizon, earliest_next};
 use super::pool::{Slot, Turn, Work};
 use super::select::Selector;
 use super::{Decoder, FrameSelection, Output, Picture, PixelPool, Pixels, convert};
@@ -82,6 +82,7 @@ struct State<T> {
     format: Output,
     selector: Selector,
     segment: Option<Segment<T>>,
+    corrector: Corrector,
     horizon: Horizon,
     order: DisplayOrder<LaneFrame<T>>,
     /// Access units inside the decoder: which frame a picture becomes.
@@ -125,6 +126,7 @@ impl<T: Clone + Send + 'static> Lane<T> {
                 format,
                 selector: Selector::new(selection),
                 segment: None,
+                corrector: Corrector::default(),
                 horizon: Horizon::default(),
                 order: DisplayOrder::default(),
                 pending: Vec::new(),
@@ -162,7 +164,8 @@ impl<T: Clone + Send + 'static> Lane<T> {
 
     fn begin(&self, state: &mut State<T>, job: Job<T>) {
         match job {
-            Job::Units(units, origin) => {
+            Job::Units(mut units, origin) => {
+                state.corrector.correct(&mut units);
                 let is_closed = units.first().is_some_and(AccessUnit::is_idr);
                 state.closed_segments = if is_closed { state.closed_segments.saturating_add(1) } else { 0 };
                 state.selector.plan(&units);
@@ -200,7 +203,7 @@ impl<T: Clone + Send + 'static> Lane<T> {
             if !unit.is_wanted {
                 return;
             }
-            if last_out.is_some_and(|last| picture.pts.as_nanos() <= last) {
+            if last_out.is_some_and(|last| picture.pts.as_nanos() < last) {
                 // Its successors are out already: the stream broke its own rule, and time does not go back.
                 *gap = Some(Gap::merge(*gap, Gap::of_frames(GapCause::Damaged, 1)));
                 return;

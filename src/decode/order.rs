@@ -1,6 +1,6 @@
 //! From decoding order to display order.
 
-use crate::h264::AccessUnit;
+use crate::h264::{AccessUnit, PictureOrder, Place};
 use crate::time::Pts;
 
 /// Holds pictures until none that is displayed earlier can follow.
@@ -26,6 +26,51 @@ impl<T> DisplayOrder<T> {
     /// The earliest picture, if it is displayed at or before `time` (nanoseconds).
     pub(crate) fn release(&mut self, time: i128) -> Option<(i128, T)> {
         self.held.pop_if(|(earliest, _)| *earliest <= time)
+    }
+}
+
+/// Gives the access units of a segment the presentation times that fit the order their pictures state.
+///
+/// Muxers get composition offsets wrong: some leave them out, ffmpeg writes a wrong one where it cuts a segment in the
+/// middle of a group of pictures. Where times and picture order counts disagree, the times stay and change places; of two
+/// equal ones the later picture's is moved by a tick.
+#[derive(Debug, Default)]
+pub(crate) struct Corrector {
+    pictures: PictureOrder,
+    places: Vec<Place>,
+    order: Vec<usize>,
+}
+
+impl Corrector {
+    pub(crate) fn correct(&mut self, units: &mut [AccessUnit]) {
+        self.places.clear();
+        for unit in &*units {
+            // Units without a picture stay beside the one before them.
+            let place = self.pictures.place(unit).or_else(|| self.places.last().copied());
+            self.places.push(place.unwrap_or_default());
+        }
+        let places = &self.places;
+        let place = |index: usize| places.get(index).copied().unwrap_or_default();
+        if !places.iter().any(|place| place.is_bidirectional) {
+            return; // decoding order is display order, whatever some cameras write into their counts
+        }
+        self.order.clear();
+        self.order.extend(0..units.len());
+        self.order.sort_by_key(|&index| place(index));
+        let ticks = |units: &[AccessUnit], index: usize| units.get(index).map_or(0, |unit| unit.pts().ticks());
+        if self.order.is_sorted_by(|&a, &b| ticks(units, a) < ticks(units, b)) {
+            return;
+        }
+        let mut times: Vec<i64> = units.iter().map(|unit| unit.pts().ticks()).collect();
+        times.sort_unstable();
+        let mut earliest = i64::MIN;
+        for (&index, time) in self.order.iter().zip(times) {
+            let time = time.max(earliest);
+            earliest = time.saturating_add(1);
+            if let Some(unit) = units.get_mut(index) {
+                *unit = unit.clone().with_pts(Pts::new(time, unit.pts().timescale()));
+            }
+        }
     }
 }
 

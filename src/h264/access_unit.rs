@@ -66,6 +66,12 @@ impl AccessUnit {
         self.pts
     }
 
+    /// The same access unit at another presentation time.
+    #[must_use]
+    pub(crate) fn with_pts(self, pts: Pts) -> Self {
+        Self { pts, ..self }
+    }
+
     /// Decoding time, on the media timeline.
     #[must_use]
     pub const fn dts(&self) -> Dts {

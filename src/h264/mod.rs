@@ -4,12 +4,14 @@ mod access_unit;
 mod avcc;
 mod bits;
 mod nal;
+mod picture_order;
 mod slice;
 mod sps;
 
 pub use access_unit::AccessUnit;
 pub use avcc::AvcConfig;
 pub use nal::{LengthSize, NalUnit, NalUnits, nal_type};
+pub(crate) use picture_order::{PictureOrder, Place};
 pub(crate) use slice::{PictureParameterSet, SliceHeader};
 pub use sps::Sps;
 

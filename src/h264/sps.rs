@@ -43,6 +43,7 @@ pub struct Sps {
     pub crop_top: u32,
     /// Where the cropping flag and its offsets stand, in bits of the payload.
     crop_fields: Range<usize>,
+    pub(super) slice_fields: SliceFields,
     /// False when fields or macroblock-adaptive frame/field coding may occur: interlaced video.
     pub is_progressive: bool,
     /// Width and height of a pixel, where stated.
@@ -56,6 +57,15 @@ pub struct Sps {
     /// `max_num_reorder_frames`, where stated: how many pictures may precede another one in decoding order and follow
     /// it in display order.
     pub max_reorder_frames: Option<u8>,
+}
+
+/// What slice headers look like, up to the picture order count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SliceFields {
+    pub(super) has_separate_planes: bool,
+    pub(super) frame_num_bits: u8,
+    /// `None` for the types of picture order count that do without it.
+    pub(super) poc_lsb_bits: Option<u8>,
 }
 
 /// The profiles whose parameter sets hold chroma format, bit depths and scaling lists.
@@ -103,10 +113,9 @@ impl Sps {
         }
         let log2_max_frame_num = r.ue()?.saturating_add(4);
         let poc_type = r.ue()?;
+        let mut log2_max_poc_lsb = 4;
         match poc_type {
-            0 => {
-                r.ue()?; // log2_max_pic_order_cnt_lsb_minus4
-            }
+            0 => log2_max_poc_lsb = r.ue()?.saturating_add(4),
             1 => {
                 r.bit()?;
                 r.se()?;
@@ -142,6 +151,7 @@ impl Sps {
             ("bit_depth_chroma", u64::from(chroma_bit_depth), 14),
             ("log2_max_frame_num", u64::from(log2_max_frame_num), 16),
             ("pic_order_cnt_type", u64::from(poc_type), 2),
+            ("log2_max_pic_order_cnt_lsb", u64::from(log2_max_poc_lsb), 16),
             ("max_num_ref_frames", u64::from(max_ref_frames), 16),
             ("pic_width_in_mbs", width_mbs, 1055),
             ("pic_height_in_map_units", height_units, 1055),
@@ -183,6 +193,11 @@ impl Sps {
             crop_left: crop[0].saturating_mul(unit_x),
             crop_top: crop[2].saturating_mul(unit_y),
             crop_fields,
+            slice_fields: SliceFields {
+                has_separate_planes: separate_planes,
+                frame_num_bits: log2_max_frame_num as u8,
+                poc_lsb_bits: (poc_type == 0).then_some(log2_max_poc_lsb as u8),
+            },
             is_progressive,
             sample_aspect_ratio: None,
             is_full_range: None,

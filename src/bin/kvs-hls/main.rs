@@ -1,1 +1,84 @@
-fn main() {}
+//! `kvs-hls`: frames of a live camera on the command line.
+//!
+//! | file | does |
+//! | --- | --- |
+//! | `args.rs` | the command line |
+//! | `frames.rs` | `frames`: reads a stream and hands each frame to a writer |
+//! | `write/` | one file for each format that `frames` writes |
+//! | `probe.rs`, `report.rs` | `probe`: says what is at a URL |
+//! | `demo.rs`, `check.rs` | `demo`: reads a simulated camera and checks every frame |
+//! | `simulate.rs` | `simulate`: runs the simulated camera for other programs |
+//! | `display.rs` | what a terminal shows meanwhile |
+//! | `summary.rs` | what happened, as text and JSON |
+//! | `failure.rs` | how an error ends the program, and what to try next |
+//! | `stop.rs` | Ctrl-C and SIGTERM |
+//!
+//! Data goes to standard output, words go to standard error.
+
+mod args;
+mod check;
+mod demo;
+mod display;
+mod failure;
+mod frames;
+mod probe;
+mod report;
+mod simulate;
+mod stop;
+mod summary;
+mod write;
+
+use std::io::{IsTerminal, stderr};
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use args::{Args, Command};
+use failure::Failure;
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return failure::refuse(&error),
+    };
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(args: Args) -> Result<(), Failure> {
+    start_log(&args)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::io("no threads can be started", error))?;
+    let result = runtime.block_on(async {
+        match args.command {
+            Command::Frames(args) => frames::run(*args).await,
+            Command::Probe(args) => probe::run(args).await,
+            Command::Demo(args) => demo::run(args).await,
+            Command::Simulate(args) => simulate::run(args).await,
+        }
+    });
+    runtime.shutdown_background();
+    result
+}
+
+/// Logs go to standard error: `--log`, else `RUST_LOG`, else what needs attention.
+fn start_log(args: &Args) -> Result<(), Failure> {
+    let wanted = args.log.clone().or_else(|| std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty()));
+    // The demo's own display stands where log lines would.
+    let default = if matches!(args.command, Command::Demo(_)) { "error" } else { "warn" };
+    let filter = EnvFilter::builder()
+        .parse(wanted.as_deref().unwrap_or(default))
+        .map_err(|error| Failure::usage(format!("log filter that cannot be read: {error}")))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(stderr)
+        .with_ansi(stderr().is_terminal() && display::wants_color())
+        .init();
+    Ok(())
+}

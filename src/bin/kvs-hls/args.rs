@@ -1,0 +1,386 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use kvs_hls::hls::{LiveEdge, ReloadPolicy};
+use kvs_hls::sim;
+use kvs_hls::{ColorMatrix, ColorRange, Config, Delivery, FixedUrl, FrameSelection, Pacing, PixelFormat, SecretUrl};
+
+use crate::failure::Failure;
+
+/// Live camera frames from Amazon Kinesis Video Streams or any HLS/fMP4 URL.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    max_term_width = 100,
+    after_help = "\
+Examples:
+  kvs-hls demo                                     see it work, without any camera
+  kvs-hls probe --url \"$URL\"                       what is there, and can it be decoded?
+  kvs-hls frames --url \"$URL\" --max-frames 100     count frames
+  kvs-hls frames --url \"$URL\" --write png --out shots --select fps:1
+
+Data goes to standard output, words to standard error. Exit status: 0 done, 1 failed, 2 wrong usage.
+The query of a URL is its authorization: it is never printed."
+)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// What to log to standard error, for example `info` or `kvs_hls=debug`; else RUST_LOG counts
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub log: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Read frames: count them, or write them to a file, a directory or a pipe
+    Frames(Box<FramesArgs>),
+    /// Say what is at a URL, and whether it can be decoded
+    Probe(ProbeArgs),
+    /// Read a simulated camera live and check every frame
+    Demo(DemoArgs),
+    /// Run a simulated camera for other programs to open
+    Simulate(SimulateArgs),
+}
+
+/// The playlist's URL.
+#[derive(Debug, ClapArgs)]
+pub struct Url {
+    /// URL of a multivariant or media playlist; http or https
+    // Text, since a value that is refused would be printed with its query.
+    #[arg(long, value_name = "URL")]
+    url: OsString,
+}
+
+impl Url {
+    pub fn parse(&self) -> Result<SecretUrl, Failure> {
+        let text = self.url.to_str().ok_or_else(|| Failure::usage("--url that is not UTF-8"))?;
+        let url = SecretUrl::parse(text)
+            .map_err(|error| Failure::usage(format!("--url that is no absolute http or https URL: {error}")))?;
+        FixedUrl::try_from(url.clone())?;
+        Ok(url)
+    }
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  kvs-hls frames --url \"$URL\" --duration 1m --summary-json -
+  kvs-hls frames --url \"$URL\" --write raw --pixel rgb --duration 10s > frames.rgb
+  kvs-hls frames --url \"$URL\" --write y4m | ffplay -
+  kvs-hls frames --url \"$URL\" --write png --out shots --select keyframes
+  kvs-hls frames --url \"$URL\" --write framemd5 --out frames.md5")]
+pub struct FramesArgs {
+    #[command(flatten)]
+    pub url: Url,
+
+    /// Stop after so many frames
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_frames: Option<u64>,
+
+    /// Stop after this time by the clock on the wall: `10`, `10s`, `1m30s`, `500ms`
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub duration: Option<Duration>,
+
+    /// Which frames: `all`, `keyframes` or `fps:NUMBER`
+    #[arg(long, value_name = "WHICH", default_value_t)]
+    pub select: FrameSelection,
+
+    /// Pixel format: `bgr`, `rgb`, `gray` or `i420`; the default suits what is written (bgr where all suit)
+    #[arg(long, value_name = "FORMAT")]
+    pub pixel: Option<PixelFormat>,
+
+    /// What to write
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub write: Format,
+
+    /// Where to: a file, a directory (png, jpeg), or `-` for standard output
+    #[arg(long, value_name = "PATH", default_value = "-")]
+    pub out: PathBuf,
+
+    /// Write a summary as JSON at the end; `-` is standard output
+    #[arg(long, value_name = "PATH")]
+    pub summary_json: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub reading: Reading,
+}
+
+/// How the stream is read.
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Reading")]
+pub struct Reading {
+    /// When frames come faster than they are taken: `catch-up[:SECONDS]`, `all` or `latest`. By default `all` when
+    /// frames are written and `catch-up` when they are only counted
+    #[arg(long, value_name = "HOW")]
+    pub delivery: Option<Delivery>,
+
+    /// When frames are handed out: `as-decoded` or `by-time`
+    #[arg(long, value_name = "HOW", default_value_t)]
+    pub pacing: Pacing,
+
+    /// Where a live playlist is entered: `newest`, `oldest`, or a number of segments from the end
+    #[arg(long, value_name = "WHERE", default_value_t)]
+    pub live_edge: LiveEdge,
+
+    /// How often a live playlist is loaded: `spec` or an interval such as `1s`
+    #[arg(long, value_name = "HOW", default_value_t)]
+    pub reload: ReloadPolicy,
+
+    /// Take no variant with more rows than this
+    #[arg(long, value_name = "ROWS")]
+    pub max_height: Option<u32>,
+
+    /// Take no variant with more bits a second than this
+    #[arg(long, value_name = "BITS")]
+    pub max_bandwidth: Option<u64>,
+
+    /// Colour matrix instead of the stated one: `bt601`, `bt709` or `bt2020`
+    #[arg(long, value_name = "MATRIX")]
+    pub matrix: Option<ColorMatrix>,
+
+    /// Range of values instead of the stated one: `limited` or `full`
+    #[arg(long, value_name = "RANGE")]
+    pub range: Option<ColorRange>,
+
+    /// How patient reconnects are
+    #[arg(long, value_enum, default_value_t, value_name = "PRESET")]
+    pub preset: Preset,
+
+    /// Give up after so many failures in a row
+    #[arg(long, value_name = "N")]
+    pub max_errors: Option<u32>,
+}
+
+impl Reading {
+    pub fn config(&self) -> Config {
+        let mut config = match self.preset {
+            Preset::Default => Config::default(),
+            Preset::Conservative => Config::conservative(),
+            Preset::Aggressive => Config::aggressive(),
+        };
+        if let Some(errors) = self.max_errors {
+            config.max_consecutive_errors = errors;
+        }
+        config
+    }
+}
+
+/// What `frames` writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Nothing: frames are counted
+    #[default]
+    None,
+    /// The pixels alone, one frame after the other
+    Raw,
+    /// YUV4MPEG2, for ffmpeg, ffplay, mpv
+    Y4m,
+    /// A PNG file for each frame
+    Png,
+    /// A JPEG file for each frame
+    Jpeg,
+    /// A line with times and MD5 for each frame, as `ffmpeg -f framemd5` writes it
+    #[value(name = "framemd5")]
+    FrameMd5,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum Preset {
+    #[default]
+    Default,
+    Conservative,
+    Aggressive,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  kvs-hls probe --url \"$URL\"
+  kvs-hls probe --url \"$URL\" --json | jq .video")]
+pub struct ProbeArgs {
+    #[command(flatten)]
+    pub url: Url,
+
+    /// Write JSON instead of text
+    #[arg(long)]
+    pub json: bool,
+
+    /// Take no variant with more rows than this
+    #[arg(long, value_name = "ROWS")]
+    pub max_height: Option<u32>,
+
+    /// Take no variant with more bits a second than this
+    #[arg(long, value_name = "BITS")]
+    pub max_bandwidth: Option<u64>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  kvs-hls demo --duration 1m --snapshot frame.png
+  kvs-hls demo --duration 5s --summary-json -
+
+Exits with 0 only if frames came and none of them was lost, repeated or out of order.")]
+pub struct DemoArgs {
+    /// How long to read: `10`, `10s`, `1m30s`
+    #[arg(long, value_name = "TIME", value_parser = duration, default_value = "20s")]
+    pub duration: Duration,
+
+    /// Save a frame as PNG
+    #[arg(long, value_name = "FILE")]
+    pub snapshot: Option<PathBuf>,
+
+    /// Write a summary as JSON at the end; `-` is standard output
+    #[arg(long, value_name = "PATH")]
+    pub summary_json: Option<PathBuf>,
+
+    /// An MP4 file with H.264 that the camera shows instead of its own recording
+    #[arg(long, value_name = "FILE")]
+    pub video: Option<PathBuf>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  kvs-hls simulate
+  kvs-hls simulate --video recording.mp4 --bind 0.0.0.0:8080 --window 10 --discontinuity never")]
+pub struct SimulateArgs {
+    /// An MP4 file with H.264 to loop instead of the built-in recording
+    #[arg(long, value_name = "FILE")]
+    pub video: Option<PathBuf>,
+
+    /// Where to listen; port 0 is any free one
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
+    pub bind: SocketAddr,
+
+    /// How many fragments a playlist lists
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub window: usize,
+
+    /// Where EXT-X-DISCONTINUITY stands
+    #[arg(long, value_enum, default_value_t, value_name = "WHERE")]
+    pub discontinuity: Discontinuity,
+
+    /// Whether segments have EXT-X-PROGRAM-DATE-TIME
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    pub fragment_timestamps: Timestamps,
+
+    /// What the fragment numbers in URLs are
+    #[arg(long, value_enum, default_value_t, value_name = "KIND")]
+    pub fragment_numbers: Numbers,
+
+    /// Count decoding times from 1970 instead of from the start
+    #[arg(long)]
+    pub epoch_tfdt: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum Discontinuity {
+    /// Before every segment
+    #[default]
+    Always,
+    /// Nowhere
+    Never,
+    /// Before a gap or an overlap
+    OnDiscontinuity,
+}
+
+impl From<Discontinuity> for sim::DiscontinuityMode {
+    fn from(mode: Discontinuity) -> Self {
+        match mode {
+            Discontinuity::Always => Self::Always,
+            Discontinuity::Never => Self::Never,
+            Discontinuity::OnDiscontinuity => Self::OnDiscontinuity,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Timestamps {
+    #[default]
+    Always,
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum Numbers {
+    /// The stream's own, of 47 digits
+    #[default]
+    Stream,
+    /// 0, 1, 2, … in each session
+    Session,
+}
+
+impl From<Numbers> for sim::FragmentNumbers {
+    fn from(numbers: Numbers) -> Self {
+        match numbers {
+            Numbers::Stream => Self::Stream,
+            Numbers::Session => Self::Session,
+        }
+    }
+}
+
+/// Reads `10`, `10s`, `1.5s`, `1m30s`, `500ms`, `1h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    const ALLOWED: &str = "a time above zero such as 10, 10s, 1m30s or 500ms is allowed";
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let (number, tail) = rest.split_at(end);
+        let end = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(end);
+        let scale = match unit {
+            "ms" => 0.001,
+            "s" => 1.0,
+            // A bare number is seconds, but not behind other units: `1m30` may mean anything.
+            "" if number.len() == text.len() => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return Err(ALLOWED.into()),
+        };
+        let seconds = number.parse::<f64>().map_err(|_| ALLOWED)? * scale;
+        let part = Duration::try_from_secs_f64(seconds).map_err(|_| ALLOWED)?;
+        total = total.checked_add(part).ok_or(ALLOWED)?;
+        rest = tail;
+    }
+    if total.is_zero() || total > MAX_DURATION { Err(ALLOWED.into()) } else { Ok(total) }
+}
+
+/// A hundred years: more is a slip, and no clock counts on for ever.
+const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 86_400);
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_are_read() {
+        for (text, millis) in [
+            ("10", 10_000),
+            ("10s", 10_000),
+            ("1.5", 1_500),
+            ("1m30s", 90_000),
+            ("500ms", 500),
+            ("1h1m1s1ms", 3_661_001),
+        ] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "0", "0s", "s", "1m30", "-1s", "1x", "1.2.3s", "1e9", "1 s", "99999999999999h"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}

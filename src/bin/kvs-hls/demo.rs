@@ -1,0 +1,251 @@
+//! `demo`: reads a simulated camera live, as any client would, and checks every frame.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use kvs_hls::net::BoxFuture;
+use kvs_hls::sim::{Recording, SimulatedCamera};
+use kvs_hls::{ConnectionState, Error, Frame, FrameSource, Output, Session, SessionProvider, Stats};
+use serde_json::json;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
+
+use crate::args::DemoArgs;
+use crate::check::{Check, Expected};
+use crate::display::{REDRAW_EVERY, Screen, Style, bar, bit_rate, count};
+use crate::failure::Failure;
+use crate::stop::Stop;
+use crate::summary::{self, End, Tally};
+use crate::write;
+
+/// How long the simulated sessions last: short enough to see one replaced.
+const SESSION: Duration = Duration::from_secs(16);
+/// Between two lines where nothing can be drawn over.
+const PLAIN_EVERY: Duration = Duration::from_secs(3);
+const BAR_WIDTH: usize = 30;
+
+/// Hands out sessions of the simulated camera, which end as those of Kinesis Video Streams do.
+#[derive(Debug)]
+struct Sessions(Arc<SimulatedCamera>);
+
+impl SessionProvider for Sessions {
+    fn open(&self, _duration: Duration) -> BoxFuture<'_, Result<Session, Error>> {
+        let session = Session::new(self.0.url()).expires_at(SystemTime::now() + SESSION);
+        Box::pin(std::future::ready(Ok(session)))
+    }
+}
+
+pub async fn run(args: DemoArgs) -> Result<(), Failure> {
+    let mut demo = Demo::start(&args).await?;
+    let mut snapshot = None;
+    let mut screen = Screen::of_stderr();
+    let result = demo.read(&args, screen.as_mut(), &mut snapshot).await;
+    // The source first: a client that is still reading would hold the camera up.
+    demo.source.stop();
+    let end = match &result {
+        Ok(end) => *end,
+        Err(_) => End::Error,
+    };
+    let stats = demo.source.stats();
+    let failure = match result {
+        Err(error) => Some(Failure::Library(error)),
+        Ok(_) => demo.verdict(&stats).map(Failure::Check),
+    };
+    if let Some(screen) = &mut screen {
+        screen.draw(&demo.lines(&args, Style::of_stderr()));
+    }
+    eprintln!("{}", demo.tally.text(&stats, end));
+    if let (Some(path), Some(frame)) = (&args.snapshot, &snapshot) {
+        write::save_png(frame, path)
+            .map_err(|error| Failure::io(format!("cannot write to {}", path.display()), error))?;
+        eprintln!("picture saved to {}", path.display());
+    }
+    if let Some(path) = &args.summary_json {
+        summary::save(&demo.json(&stats, end, failure.is_none()), path)?;
+    }
+    match failure {
+        Some(failure) => Err(failure),
+        None => {
+            eprintln!("every frame came once, in order and in time");
+            Ok(())
+        }
+    }
+}
+
+/// A camera, what reads it, and what was seen so far.
+struct Demo {
+    camera: Arc<SimulatedCamera>,
+    source: FrameSource,
+    tally: Tally,
+    check: Check,
+    is_painted: bool,
+    /// When the last frames arrived, for the present rate.
+    arrivals: std::collections::VecDeque<Instant>,
+}
+
+/// The present rate is that of so much time: more than the burst of a segment.
+const RATE_OVER: Duration = Duration::from_secs(4);
+
+impl Demo {
+    async fn start(args: &DemoArgs) -> Result<Self, Failure> {
+        let is_painted = args.video.is_none();
+        let recording = match &args.video {
+            Some(path) => Recording::open(path)?,
+            None => Recording::demo(),
+        };
+        let frames = recording.samples() as u64;
+        let step = recording.duration().div_f64(frames.max(1) as f64);
+        let camera = Arc::new(SimulatedCamera::builder().recording(recording).start().await?);
+        let source =
+            FrameSource::builder("simulated camera", Sessions(camera.clone())).output(Output::bgr()).build()?;
+        Ok(Self {
+            camera,
+            source,
+            tally: Tally::start(),
+            check: Check::new(is_painted.then_some(Expected { frames, step })),
+            is_painted,
+            arrivals: std::collections::VecDeque::new(),
+        })
+    }
+
+    async fn read(
+        &mut self,
+        args: &DemoArgs,
+        mut screen: Option<&mut Screen>,
+        snapshot: &mut Option<Frame>,
+    ) -> Result<End, Error> {
+        let mut stop = Stop::listen();
+        let mut frames = self.source.start()?;
+        let style = Style::of_stderr();
+        let deadline = Instant::now() + args.duration;
+        let period = if screen.is_some() { REDRAW_EVERY } else { PLAIN_EVERY };
+        let mut redraw = interval_at(Instant::now() + period, period);
+        redraw.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = stop.requested() => return Ok(End::Signal),
+                () = sleep_until(deadline) => return Ok(End::Duration),
+                _ = redraw.tick() => {
+                    match &mut screen {
+                        Some(screen) => screen.draw(&self.lines(args, style)),
+                        None => eprintln!("{}", self.plain_line()),
+                    }
+                    continue;
+                }
+                next = frames.next() => next,
+            };
+            let Some(frame) = next.transpose()? else { return Ok(End::EndOfStream) };
+            self.check.look(&frame);
+            self.tally.add(&frame);
+            let now = Instant::now();
+            self.arrivals.push_back(now);
+            while self.arrivals.front().is_some_and(|time| now.duration_since(*time) > RATE_OVER) {
+                self.arrivals.pop_front();
+            }
+            if args.snapshot.is_some() {
+                *snapshot = Some(frame);
+            }
+        }
+    }
+
+    /// What is wrong, in one line; `None` when all is well.
+    fn verdict(&self, stats: &Stats) -> Option<String> {
+        let defects = &self.check.defects;
+        if self.tally.frames == 0 {
+            Some("no frame came".into())
+        } else if let Some(first) = &defects.first {
+            let total = count(defects.total(), "defect");
+            Some(format!("{total} in {}; the first: {first}", count(self.tally.frames, "frame")))
+        } else if stats.gaps + stats.frames_lost + stats.segments_lost > 0 {
+            Some(format!("{} reported, {} lost", count(stats.gaps, "gap"), count(stats.frames_lost, "frame")))
+        } else {
+            None
+        }
+    }
+
+    /// Frames a second, as they arrived lately.
+    fn present_rate(&self) -> f64 {
+        let over = self.tally.elapsed().min(RATE_OVER).as_secs_f64();
+        if over > 0.0 { self.arrivals.len() as f64 / over } else { 0.0 }
+    }
+
+    fn lines(&self, args: &DemoArgs, style: Style) -> Vec<String> {
+        let stats = self.source.stats();
+        let state = self.source.state();
+        let recording = self.camera.timeline().recording();
+        let row = |label: &str, text: String| format!("  {} {text}", style.dim(format!("{label:<11}")));
+        let painted_state = match state {
+            ConnectionState::Connected => style.good(state),
+            ConnectionState::Error => style.bad(state),
+            _ => state.to_string(),
+        };
+        let size = stats.size.map_or_else(String::new, |(width, height)| format!("  {width}x{height}"));
+        let rate = self.tally.rate().map_or_else(String::new, |rate| format!("  filmed at {rate:.2} a second"));
+        let (total, passed) = (args.duration.as_secs_f64(), self.tally.elapsed().min(args.duration).as_secs_f64());
+        vec![
+            format!(
+                "{}  {}x{}, {} fragments in a loop of {:.0} s",
+                style.bold("simulated camera"),
+                recording.width(),
+                recording.height(),
+                recording.fragments(),
+                recording.duration().as_secs_f64()
+            ),
+            row("address", format!("http://{}", self.camera.address())),
+            row("state", format!("{painted_state}  {} refreshed", count(stats.refreshes, "session"))),
+            row("frames", format!("{}{size}{rate}", self.tally.frames)),
+            row("rate", format!("{:.1} frames a second", self.present_rate())),
+            row("latency", latency(&stats)),
+            row("download", bit_rate(stats.bandwidth)),
+            row("checks", self.checks(&stats, style)),
+            format!("  {} {passed:.0} s of {total:.0} s", bar(passed / total, BAR_WIDTH)),
+        ]
+    }
+
+    fn checks(&self, stats: &Stats, style: Style) -> String {
+        let counter = match self.check.counter() {
+            Some(counter) if self.is_painted => format!("  painted counter {counter}"),
+            _ => String::new(),
+        };
+        let defects = self.check.defects.total();
+        match defects.max(stats.gaps) {
+            0 if self.tally.frames == 0 => "waiting for the first frame".into(),
+            0 => format!("{}{counter}", style.good("none lost, repeated or out of order")),
+            _ => style.bad(format!("{}, {}", count(defects, "defect"), count(stats.gaps, "gap"))),
+        }
+    }
+
+    fn plain_line(&self) -> String {
+        let stats = self.source.stats();
+        format!(
+            "{:.0} s: {}, {}, {:.1} a second, latency {}, {}, {} refreshed",
+            self.tally.elapsed().as_secs_f64(),
+            self.source.state(),
+            count(self.tally.frames, "frame"),
+            self.present_rate(),
+            latency(&stats),
+            count(stats.gaps, "gap"),
+            count(stats.refreshes, "session")
+        )
+    }
+
+    fn json(&self, stats: &Stats, end: End, is_ok: bool) -> serde_json::Value {
+        let mut summary = self.tally.json(stats, end, None);
+        let defects = &self.check.defects;
+        summary["ok"] = is_ok.into();
+        summary["checks"] = json!({
+            "painted_counter": self.is_painted,
+            "gaps": defects.gaps,
+            "out_of_order": defects.out_of_order,
+            "uneven": defects.uneven,
+            "unreadable": defects.unreadable,
+            "miscounted": defects.miscounted,
+            "first_defect": defects.first,
+        });
+        summary
+    }
+}
+
+fn latency(stats: &Stats) -> String {
+    stats.latency.map_or_else(|| "unknown".into(), |latency| format!("{:.2} s", latency.as_secs_f64()))
+}

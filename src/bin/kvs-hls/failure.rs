@@ -1,0 +1,176 @@
+//! How an error ends the program: a few lines that say what happened and what to try next.
+
+use std::error::Error as StdError;
+use std::fmt::Write as _;
+use std::io;
+use std::process::ExitCode;
+
+use kvs_hls::{Error, ErrorKind};
+
+const FAILED: u8 = 1;
+const WRONG_USAGE: u8 = 2;
+
+/// Why the program does not end well.
+#[derive(Debug)]
+pub enum Failure {
+    /// Options that cannot be meant.
+    Usage(String),
+    /// Anything of the library.
+    Library(Error),
+    /// A file or pipe.
+    Io { what: String, error: io::Error },
+    /// All was read, and it is not as it should be.
+    Check(String),
+}
+
+impl Failure {
+    pub fn usage(text: impl Into<String>) -> Self {
+        Self::Usage(text.into())
+    }
+
+    pub fn io(what: impl Into<String>, error: io::Error) -> Self {
+        Self::Io { what: what.into(), error }
+    }
+
+    /// Prints it to standard error.
+    pub fn report(&self) -> ExitCode {
+        eprint!("{}", self.text());
+        ExitCode::from(match self {
+            Self::Usage(_) => WRONG_USAGE,
+            Self::Library(error) if error.kind() == ErrorKind::Config => WRONG_USAGE,
+            _ => FAILED,
+        })
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Usage(text) | Self::Check(text) => format!("error: {text}\n"),
+            Self::Io { what, error } => format!("error: {what}\n  cause: {error}\n"),
+            Self::Library(error) => describe(error),
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Library(error)
+    }
+}
+
+/// An error, its causes, and a hint where there is one; a line each.
+fn describe(error: &Error) -> String {
+    let mut text = format!("error: {error}\n");
+    for cause in causes(error) {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "  cause: {cause}");
+    }
+    if let Some(hint) = hint(error) {
+        let _ = writeln!(text, "hint: {hint}");
+    }
+    text
+}
+
+/// The error and its causes in one line.
+pub fn one_line(error: &Error) -> String {
+    std::iter::once(error.to_string()).chain(causes(error)).collect::<Vec<_>>().join(": ")
+}
+
+fn causes(error: &Error) -> impl Iterator<Item = String> {
+    std::iter::successors(error.source(), |&cause| cause.source()).map(ToString::to_string)
+}
+
+/// What to try next.
+pub fn hint(error: &Error) -> Option<&'static str> {
+    let story = one_line(error);
+    let says = |word: &str| story.contains(word);
+    // The status may stand on a cause, when the last of several failures is told.
+    let status = std::iter::successors(Some(error as &(dyn StdError + 'static)), |&cause| cause.source())
+        .find_map(|cause| cause.downcast_ref::<Error>()?.status());
+    Some(match status {
+        Some(401 | 403) => {
+            "the URL is not, or no longer, authorized. KVS sessions end after 5 minutes unless asked for longer: \
+             get a new URL"
+        }
+        Some(404 | 410) => "nothing is there. Is the URL complete, with its query? Quote it in the shell: \"$URL\"",
+        Some(429 | 500..) => "the server is busy or out of order: try again later",
+        _ if says("HEVC") => "only H.264 is decoded. Set the camera to H.264, or transcode: ffmpeg -i … -c:v libx264 …",
+        _ if says("AV1") || says("VP9") || says("VP8") || says("VVC") || says("Dolby Vision") => {
+            "only H.264 is decoded: choose an H.264 rendition or transcode"
+        }
+        _ if says("ncrypt") => "encrypted media is not decrypted: ask the server for a clear stream",
+        _ if says("an MPEG transport stream, not a playlist") || says("an MP4 file or segment") => {
+            "give the URL of the playlist (.m3u8), not of a segment"
+        }
+        _ if says("MPEG-TS") => {
+            "only fragmented MP4 is read. On KVS ask for ContainerFormat=FRAGMENTED_MP4; elsewhere repackage: \
+             ffmpeg -i … -c copy -hls_segment_type fmp4 …"
+        }
+        _ if says("HTML") => "that is a page for people, often a log-in or error page: open it in a browser to see",
+        _ if says("DASH") => "give the HLS playlist (.m3u8) instead of the DASH manifest (.mpd)",
+        _ if says("plain MP4 file") => "segments must be fragmented MP4: ffmpeg -i … -c copy -hls_segment_type fmp4 …",
+        _ if says("interlaced") => "set the camera or encoder to progressive video",
+        _ if says(" profile: ") => "set the camera or encoder to Baseline, Main or High profile, 8 bits, 4:2:0",
+        _ if says("no video track") || says("audio only") => "there is sound only: give the URL of a stream with video",
+        _ if says("onnection refused") => "nothing listens there: are host and port right, is the server up?",
+        _ if says("dns error") || says("failed to lookup") => "the host name is unknown: is it spelled right?",
+        _ if says("certificate") => "the server's certificate is not trusted on this machine",
+        _ if error.is_timeout() => "the server does not answer: is it reachable from this network?",
+        _ => return None,
+    })
+}
+
+/// Prints clap's help or its complaint. What it quotes of the command line may be a URL: its query is taken out.
+pub fn refuse(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        let text = error.render();
+        let text = if crate::display::wants_color() && io::IsTerminal::is_terminal(&io::stderr()) {
+            text.ansi().to_string()
+        } else {
+            text.to_string()
+        };
+        eprint!("{}", without_queries(&text));
+        ExitCode::from(WRONG_USAGE)
+    } else {
+        // Help for `| head` may meet a closed pipe.
+        let _ = error.print();
+        ExitCode::SUCCESS
+    }
+}
+
+/// Replaces what follows a question mark in a URL, up to the quote or space behind it.
+fn without_queries(text: &str) -> String {
+    let mut result = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find("://") {
+        let end = rest[start..].find(|c: char| c.is_whitespace() || c == '\'').map_or(rest.len(), |at| start + at);
+        let (url, tail) = rest.split_at(end);
+        match url[start..].find(['?', '#', '@']) {
+            Some(at) => {
+                result.push_str(&url[..start + at]);
+                result.push('…');
+            }
+            None => result.push_str(url),
+        }
+        rest = tail;
+    }
+    result + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_taken_out_of_complaints() {
+        let text = "unexpected argument 'https://h/a.m3u8?SessionToken=CiS~' found, not 'http://h/b'";
+        assert_eq!(without_queries(text), "unexpected argument 'https://h/a.m3u8…' found, not 'http://h/b'");
+    }
+
+    #[test]
+    fn the_status_of_a_cause_gives_the_hint() {
+        let cause = Error::new(ErrorKind::Network, "http://h answered").with_status(403);
+        let error = Error::new(ErrorKind::Network, "10 failures in a row").with_source(cause);
+        assert!(hint(&error).is_some_and(|hint| hint.contains("authorized")));
+        assert!(describe(&error).contains("\n  cause: network error: http://h answered (HTTP 403)\nhint: "));
+    }
+}

@@ -1,0 +1,157 @@
+//! `frames`: reads a stream and hands each frame to a writer.
+
+use std::io;
+
+use kvs_hls::hls::VariantCaps;
+use kvs_hls::{Delivery, Error, FixedUrl, Frame, FrameSource, Output};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use crate::args::{Format, FramesArgs};
+use crate::display::{REDRAW_EVERY, Screen, bit_rate, count};
+use crate::failure::{Failure, one_line};
+use crate::stop::Stop;
+use crate::summary::{self, End, Tally};
+use crate::write::{self, FrameWriter};
+
+pub async fn run(args: FramesArgs) -> Result<(), Failure> {
+    let source = source(&args)?;
+    if let Some(path) = &args.summary_json
+        && write::is_stdout(path)
+        && write::is_stdout(&args.out)
+        && args.write != Format::None
+    {
+        return Err(Failure::usage("--summary-json - while frames go to standard output: give one of them a file"));
+    }
+    let mut writer = write::writer(args.write, &args.out)?;
+    let mut screen = if writer.is_none() { Screen::of_stderr() } else { None };
+    let mut tally = Tally::start();
+
+    let result = read(&source, &args, writer.as_deref_mut(), screen.as_mut(), &mut tally).await;
+    source.stop();
+    let finished = writer.map_or(Ok(()), |mut writer| writer.finish());
+    let (end, failure) = match (result, finished) {
+        (Err(Trouble::Library(error)), _) => (End::Error, Some(Failure::Library(error))),
+        (Err(Trouble::Io(error)), _) | (Ok(_), Err(error)) => match error.kind() {
+            io::ErrorKind::BrokenPipe => (End::ClosedPipe, None),
+            _ => {
+                let what = format!("cannot write frames to {}", args.out.display());
+                (End::Error, Some(Failure::io(what, error)))
+            }
+        },
+        (Ok(end), Ok(())) => (end, None),
+    };
+    if let Some(screen) = &mut screen {
+        screen.clear();
+    }
+    let stats = source.stats();
+    if let Some(path) = &args.summary_json {
+        let story = failure.as_ref().map(|failure| match failure {
+            Failure::Library(error) => one_line(error),
+            Failure::Io { what, error } => format!("{what}: {error}"),
+            Failure::Usage(text) | Failure::Check(text) => text.clone(),
+        });
+        summary::save(&tally.json(&stats, end, story.as_deref()), path)?;
+    }
+    // A reader that has seen enough wants quiet.
+    if end != End::ClosedPipe && (tally.frames > 0 || failure.is_none()) {
+        eprintln!("{}", tally.text(&stats, end));
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+fn source(args: &FramesArgs) -> Result<FrameSource, Failure> {
+    let reading = &args.reading;
+    let mut output = Output::new(write::pixel_format(args.write, args.pixel)?);
+    if let Some(matrix) = reading.matrix {
+        output = output.matrix(matrix);
+    }
+    if let Some(range) = reading.range {
+        output = output.range(range);
+    }
+    let mut caps = VariantCaps::default();
+    (caps.max_height, caps.max_bandwidth) = (reading.max_height, reading.max_bandwidth);
+    let default_delivery = if args.write == Format::None { Delivery::default() } else { Delivery::All };
+    let source = FrameSource::builder("cli", FixedUrl::try_from(args.url.parse()?)?)
+        .config(reading.config())
+        .delivery(reading.delivery.unwrap_or(default_delivery))
+        .pacing(reading.pacing)
+        .select(args.select)
+        .output(output)
+        .live_edge(reading.live_edge)
+        .reload(reading.reload)
+        .variant_caps(caps)
+        .build()?;
+    Ok(source)
+}
+
+/// What ends reading before its time.
+enum Trouble {
+    Library(Error),
+    Io(io::Error),
+}
+
+async fn read(
+    source: &FrameSource,
+    args: &FramesArgs,
+    mut writer: Option<&mut (dyn FrameWriter + 'static)>,
+    mut screen: Option<&mut Screen>,
+    tally: &mut Tally,
+) -> Result<End, Trouble> {
+    let mut stop = Stop::listen();
+    let mut frames = source.start().map_err(Trouble::Library)?;
+    let deadline = args.duration.and_then(|duration| Instant::now().checked_add(duration));
+    let mut redraw = interval(REDRAW_EVERY);
+    redraw.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let next = tokio::select! {
+            biased;
+            () = stop.requested() => return Ok(End::Signal),
+            () = async { sleep_until(deadline.unwrap_or_else(Instant::now)).await }, if deadline.is_some() => {
+                return Ok(End::Duration);
+            }
+            _ = redraw.tick(), if screen.is_some() => {
+                if let Some(screen) = &mut screen {
+                    screen.draw(&[progress(source, tally)]);
+                }
+                continue;
+            }
+            next = frames.next() => next,
+        };
+        let frame: Frame = match next {
+            Some(frame) => frame.map_err(Trouble::Library)?,
+            None => return Ok(End::EndOfStream),
+        };
+        if let Some(writer) = &mut writer {
+            writer.write(&frame).map_err(Trouble::Io)?;
+        }
+        tally.add(&frame);
+        if args.max_frames.is_some_and(|max| tally.frames >= max) {
+            return Ok(End::MaxFrames);
+        }
+    }
+}
+
+/// One line for people who wait.
+fn progress(source: &FrameSource, tally: &Tally) -> String {
+    let stats = source.stats();
+    let mut text = format!("{}  {}", source.state(), count(tally.frames, "frame"));
+    if let Some((width, height)) = stats.size {
+        text += &format!("  {width}x{height}");
+    }
+    if let Some(rate) = tally.rate() {
+        text += &format!("  {rate:.1} a second");
+    }
+    if let Some(latency) = stats.latency {
+        text += &match latency.as_secs() {
+            seconds @ 0..600 => format!("  {seconds}.{} s behind", latency.subsec_millis() / 100),
+            _ => String::new(), // an archive
+        };
+    }
+    if stats.bandwidth > 0.0 {
+        text += &format!("  {}", bit_rate(stats.bandwidth));
+    }
+    if stats.gaps > 0 {
+        text += &format!("  {}", count(stats.gaps, "gap"));
+    }
+    text
+}

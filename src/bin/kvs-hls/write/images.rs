@@ -1,0 +1,105 @@
+//! A PNG or JPEG file for each frame.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use image::codecs::jpeg::JpegEncoder;
+use image::codecs::png::PngEncoder;
+use image::{ExtendedColorType, ImageEncoder, ImageFormat};
+use jiff::Timestamp;
+use kvs_hls::{Frame, PixelFormat};
+
+use super::{FrameWriter, is_stdout};
+use crate::failure::Failure;
+
+const JPEG_QUALITY: u8 = 90;
+
+/// Files in a directory, named by index and capture time.
+pub struct Images {
+    directory: PathBuf,
+    format: ImageFormat,
+    index: u64,
+}
+
+impl Images {
+    pub fn new(directory: &Path, format: ImageFormat) -> Result<Self, Failure> {
+        if is_stdout(directory) {
+            return Err(Failure::usage("--write png and jpeg need a directory: --out DIR"));
+        }
+        fs::create_dir_all(directory)
+            .map_err(|error| Failure::io(format!("cannot make the directory {}", directory.display()), error))?;
+        Ok(Self { directory: directory.to_owned(), format, index: 0 })
+    }
+}
+
+impl FrameWriter for Images {
+    fn write(&mut self, frame: &Frame) -> io::Result<()> {
+        let extension = if self.format == ImageFormat::Png { "png" } else { "jpg" };
+        let name = format!("{:06}_{}.{extension}", self.index, file_time(frame.captured_at()));
+        self.index += 1;
+        save(frame, self.format, &self.directory.join(name))
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A time as it may stand in a file name on any system: RFC 3339 without colons.
+fn file_time(time: SystemTime) -> String {
+    match Timestamp::try_from(time) {
+        Ok(time) => format!("{time:.3}").replace(':', "-"),
+        Err(_) => "unknown-time".into(),
+    }
+}
+
+/// Saves one frame, of any format but I420.
+pub fn save_png(frame: &Frame, path: &Path) -> io::Result<()> {
+    save(frame, ImageFormat::Png, path)
+}
+
+fn save(frame: &Frame, format: ImageFormat, path: &Path) -> io::Result<()> {
+    let (color, swapped);
+    let pixels = match frame.format() {
+        PixelFormat::Gray => {
+            color = ExtendedColorType::L8;
+            frame.data()
+        }
+        PixelFormat::Bgr => {
+            color = ExtendedColorType::Rgb8;
+            swapped = frame.data().chunks_exact(3).flat_map(|pixel| pixel.iter().rev()).copied().collect::<Vec<_>>();
+            &swapped
+        }
+        PixelFormat::Rgb => {
+            color = ExtendedColorType::Rgb8;
+            frame.data()
+        }
+        other => return Err(io::Error::other(format!("pixel format {other} cannot be saved as a picture"))),
+    };
+    let too_large = |_| io::Error::other("picture too large for an image file");
+    let (width, height) =
+        (u32::try_from(frame.width()).map_err(too_large)?, u32::try_from(frame.height()).map_err(too_large)?);
+    let mut file = BufWriter::new(File::create(path)?);
+    match format {
+        ImageFormat::Png => PngEncoder::new(&mut file).write_image(pixels, width, height, color),
+        _ => JpegEncoder::new_with_quality(&mut file, JPEG_QUALITY).write_image(pixels, width, height, color),
+    }
+    .map_err(io::Error::other)?;
+    file.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn times_can_stand_in_file_names() {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_741_944_413_589);
+        assert_eq!(file_time(time), "2025-03-14T09-26-53.589Z");
+        assert_eq!(file_time(SystemTime::UNIX_EPOCH), "1970-01-01T00-00-00.000Z");
+    }
+}
