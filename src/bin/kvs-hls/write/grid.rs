@@ -32,16 +32,14 @@ impl Rate {
         let mean = timescale.checked_mul(steps)?.checked_add(span / 2)? / span;
         let whole = Self::new(mean, 1);
         let ntsc = mean.checked_mul(1000).and_then(|rate| Self::new(rate, 1001));
-        [even, whole, ntsc].into_iter().flatten().zip([0, 1, 1]).map(|(rate, slack)| (rate, slack)).find_map(
-            |(rate, slack)| {
-                let fits = |(index, time): (usize, &Pts)| {
-                    let due = index as i128 * i128::from(timescale) * i128::from(rate.denominator);
-                    let is = i128::from(time.ticks() - first) * i128::from(rate.numerator);
-                    (is - due).abs() <= slack * i128::from(rate.numerator)
-                };
-                times.iter().enumerate().all(fits).then_some(rate)
-            },
-        )
+        [even, whole, ntsc].into_iter().flatten().zip([0, 1, 1]).find_map(|(rate, slack)| {
+            let fits = |(index, time): (usize, &Pts)| {
+                let due = index as i128 * i128::from(timescale) * i128::from(rate.denominator);
+                let is = i128::from(time.ticks() - first) * i128::from(rate.numerator);
+                (is - due).abs() <= slack * i128::from(rate.numerator)
+            };
+            times.iter().enumerate().all(fits).then_some(rate)
+        })
     }
 
     /// The mean rate, where frames come unevenly; 25 where nothing is known.
