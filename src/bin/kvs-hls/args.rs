@@ -288,7 +288,8 @@ pub enum Discontinuity {
     /// Nowhere
     Never,
     /// Before a gap or an overlap
-    OnDiscontinuity,
+    #[value(name = "on-discontinuity")]
+    OnBreaks,
 }
 
 impl From<Discontinuity> for sim::DiscontinuityMode {
@@ -296,7 +297,7 @@ impl From<Discontinuity> for sim::DiscontinuityMode {
         match mode {
             Discontinuity::Always => Self::Always,
             Discontinuity::Never => Self::Never,
-            Discontinuity::OnDiscontinuity => Self::OnDiscontinuity,
+            Discontinuity::OnBreaks => Self::OnDiscontinuity,
         }
     }
 }
@@ -354,7 +355,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A hundred years: more is a slip, and no clock counts on for ever.
-const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 86_400);
+pub const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 #[cfg(test)]
 mod tests {

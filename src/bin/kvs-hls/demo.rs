@@ -39,7 +39,10 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     let mut snapshot = None;
     let mut screen = Screen::of_stderr();
     let result = demo.read(&args, screen.as_mut(), &mut snapshot).await;
-    // The source first: a client that is still reading would hold the camera up.
+    if let Some(screen) = &mut screen {
+        screen.draw(&demo.lines(&args, Style::of_stderr()));
+    }
+    // Before the camera ends: a client that still asks would hold it up.
     demo.source.stop();
     let end = match &result {
         Ok(end) => *end,
@@ -50,9 +53,6 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
         Err(error) => Some(Failure::Library(error)),
         Ok(_) => demo.verdict(&stats).map(Failure::Check),
     };
-    if let Some(screen) = &mut screen {
-        screen.draw(&demo.lines(&args, Style::of_stderr()));
-    }
     eprintln!("{}", demo.tally.text(&stats, end));
     if let (Some(path), Some(frame)) = (&args.snapshot, &snapshot) {
         write::save_png(frame, path)
@@ -83,7 +83,7 @@ struct Demo {
 }
 
 /// The present rate is that of so much time: more than the burst of a segment.
-const RATE_OVER: Duration = Duration::from_secs(4);
+const RATE_OVER: Duration = Duration::from_secs(10);
 
 impl Demo {
     async fn start(args: &DemoArgs) -> Result<Self, Failure> {
@@ -134,7 +134,7 @@ impl Demo {
                 }
                 next = frames.next() => next,
             };
-            let Some(frame) = next.transpose()? else { return Ok(End::EndOfStream) };
+            let Some(frame) = next.transpose()? else { return Ok(End::StreamEnded) };
             self.check.look(&frame);
             self.tally.add(&frame);
             let now = Instant::now();

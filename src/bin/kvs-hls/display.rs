@@ -24,6 +24,15 @@ impl Style {
         Self { has_color: stderr().is_terminal() && wants_color() }
     }
 
+    pub fn of_stdout() -> Self {
+        Self { has_color: std::io::stdout().is_terminal() && wants_color() }
+    }
+
+    #[cfg(test)]
+    pub fn plain() -> Self {
+        Self { has_color: false }
+    }
+
     pub fn bold(self, text: impl std::fmt::Display) -> String {
         self.paint("1", text)
     }

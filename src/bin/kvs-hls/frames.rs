@@ -6,7 +6,7 @@ use kvs_hls::hls::VariantCaps;
 use kvs_hls::{Delivery, Error, FixedUrl, Frame, FrameSource, Output};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use crate::args::{Format, FramesArgs};
+use crate::args::{Format, FramesArgs, MAX_DURATION};
 use crate::display::{REDRAW_EVERY, Screen, bit_rate, count};
 use crate::failure::{Failure, one_line};
 use crate::stop::Stop;
@@ -99,16 +99,14 @@ async fn read(
 ) -> Result<End, Trouble> {
     let mut stop = Stop::listen();
     let mut frames = source.start().map_err(Trouble::Library)?;
-    let deadline = args.duration.and_then(|duration| Instant::now().checked_add(duration));
+    let deadline = Instant::now() + args.duration.unwrap_or(MAX_DURATION);
     let mut redraw = interval(REDRAW_EVERY);
     redraw.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let next = tokio::select! {
             biased;
             () = stop.requested() => return Ok(End::Signal),
-            () = async { sleep_until(deadline.unwrap_or_else(Instant::now)).await }, if deadline.is_some() => {
-                return Ok(End::Duration);
-            }
+            () = sleep_until(deadline) => return Ok(End::Duration),
             _ = redraw.tick(), if screen.is_some() => {
                 if let Some(screen) = &mut screen {
                     screen.draw(&[progress(source, tally)]);
@@ -119,7 +117,7 @@ async fn read(
         };
         let frame: Frame = match next {
             Some(frame) => frame.map_err(Trouble::Library)?,
-            None => return Ok(End::EndOfStream),
+            None => return Ok(End::StreamEnded),
         };
         if let Some(writer) = &mut writer {
             writer.write(&frame).map_err(Trouble::Io)?;

@@ -15,7 +15,7 @@ use crate::write;
 /// Why reading ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    EndOfStream,
+    StreamEnded,
     MaxFrames,
     Duration,
     Signal,
@@ -26,7 +26,7 @@ pub enum End {
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::EndOfStream => "end of stream",
+            Self::StreamEnded => "end of stream",
             Self::MaxFrames => "max frames",
             Self::Duration => "duration",
             Self::Signal => "signal",
@@ -113,7 +113,7 @@ impl Tally {
                 count(stats.segments_lost, "segment")
             ),
         };
-        if end != End::EndOfStream {
+        if end != End::StreamEnded {
             text += &format!("; ended by: {end}");
         }
         text

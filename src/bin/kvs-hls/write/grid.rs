@@ -32,14 +32,14 @@ impl Rate {
         let mean = timescale.checked_mul(steps)?.checked_add(span / 2)? / span;
         let whole = Self::new(mean, 1);
         let ntsc = mean.checked_mul(1000).and_then(|rate| Self::new(rate, 1001));
-        [even, whole, ntsc].into_iter().flatten().zip([0, 1, 1]).find_map(|(rate, slack)| {
-            let fits = |(index, time): (usize, &Pts)| {
+        let fits = |rate: Rate, slack: i128| {
+            times.iter().enumerate().all(|(index, time)| {
                 let due = index as i128 * i128::from(timescale) * i128::from(rate.denominator);
                 let is = i128::from(time.ticks() - first) * i128::from(rate.numerator);
                 (is - due).abs() <= slack * i128::from(rate.numerator)
-            };
-            times.iter().enumerate().all(fits).then_some(rate)
-        })
+            })
+        };
+        [(even, 0), (whole, 1), (ntsc, 1)].into_iter().find_map(|(rate, slack)| rate.filter(|&rate| fits(rate, slack)))
     }
 
     /// The mean rate, where frames come unevenly; 25 where nothing is known.
@@ -125,6 +125,7 @@ mod tests {
         assert_eq!(rate((0..9).map(|n| 3003 * n), 90_000), Some((30_000, 1001)));
         assert_eq!(rate([0, 33, 67, 100, 133, 167, 200, 233, 267], 1000), Some((30, 1)));
         assert_eq!(rate([0, 67, 133], 1000), Some((15, 1)));
+        assert_eq!(rate([0, 67, 133, 200, 267, 333, 400, 467, 533], 1000), Some((15, 1)));
         assert_eq!(rate([0, 2000], 1000), Some((1, 2)), "a frame each two seconds");
         assert_eq!(rate([0, 3600, 7000, 14_000], 90_000), None);
         assert_eq!(rate([5], 1000), None);
