@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use kvs_hls::net::BoxFuture;
 use kvs_hls::sim::{Recording, SimulatedCamera};
-use kvs_hls::{ConnectionState, Error, Frame, FrameSource, Output, Session, SessionProvider, Stats};
+use kvs_hls::{ConnectionState, Error, Frame, FrameSource, Frames, Output, Session, SessionProvider, Stats};
 use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
@@ -38,7 +38,8 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     let mut demo = Demo::start(&args).await?;
     let mut snapshot = None;
     let mut screen = Screen::of_stderr();
-    let result = demo.read(&args, screen.as_mut(), &mut snapshot).await;
+    let mut frames = demo.source.start()?;
+    let result = demo.read(&mut frames, &args, screen.as_mut(), &mut snapshot).await;
     if let Some(screen) = &mut screen {
         screen.draw(&demo.lines(&args, Style::of_stderr()));
     }
@@ -109,12 +110,12 @@ impl Demo {
 
     async fn read(
         &mut self,
+        frames: &mut Frames,
         args: &DemoArgs,
         mut screen: Option<&mut Screen>,
         snapshot: &mut Option<Frame>,
     ) -> Result<End, Error> {
         let mut stop = Stop::listen();
-        let mut frames = self.source.start()?;
         let style = Style::of_stderr();
         let deadline = Instant::now() + args.duration;
         let period = if screen.is_some() { REDRAW_EVERY } else { PLAIN_EVERY };
