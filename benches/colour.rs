@@ -34,6 +34,7 @@ fn main() {
             width,
             height,
             color: ColorSpace::new(ColorMatrix::Bt709, ColorRange::Limited),
+            sample_aspect_ratio: None,
             pts: Pts::new(0, Timescale::new(1).expect("one")),
         };
         for format in [PixelFormat::Bgr, PixelFormat::Rgb, PixelFormat::Gray, PixelFormat::I420] {

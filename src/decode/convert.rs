@@ -267,7 +267,15 @@ mod tests {
         height: usize,
         color: ColorSpace,
     ) -> Picture<'a> {
-        Picture { planes, strides, width, height, color, pts: Pts::new(0, Timescale::new(1).unwrap()) }
+        Picture {
+            planes,
+            strides,
+            width,
+            height,
+            color,
+            sample_aspect_ratio: None,
+            pts: Pts::new(0, Timescale::new(1).unwrap()),
+        }
     }
 
     /// All 2^24 inputs against the formula, for every space.

@@ -37,6 +37,8 @@ pub struct Picture<'a> {
     pub height: usize,
     /// How samples stand for colours.
     pub color: ColorSpace,
+    /// Width and height of a pixel, where the stream states it.
+    pub sample_aspect_ratio: Option<(u16, u16)>,
     /// The presentation time of the access unit that this picture was decoded from.
     pub pts: Pts,
 }

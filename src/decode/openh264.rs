@@ -193,6 +193,7 @@ fn cropped<'a>(picture: &'a DecodedYUV<'_>, sps: &Sps, pts: Pts) -> Result<Pictu
                 width: sps.width as usize,
                 height: sps.height as usize,
                 color: ColorSpace::of(sps),
+                sample_aspect_ratio: sps.sample_aspect_ratio,
                 pts,
             })
         }

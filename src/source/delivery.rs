@@ -220,6 +220,7 @@ mod tests {
                 pts: Pts::new(millis as i64, Timescale::new(1000).unwrap()),
                 captured_at: SystemTime::UNIX_EPOCH + Duration::from_millis(millis),
                 time_origin: TimeOrigin::Producer,
+                sample_aspect_ratio: None,
                 is_keyframe: false,
                 fragment_number: None,
                 media_sequence: 0,

@@ -89,6 +89,7 @@ impl Output {
                 pts: frame.pts,
                 captured_at,
                 time_origin: origin.start.origin,
+                sample_aspect_ratio: frame.sample_aspect_ratio,
                 is_keyframe: frame.is_keyframe,
                 fragment_number: origin.segment.fragment_number.clone(),
                 media_sequence: origin.segment.sequence,

@@ -73,6 +73,8 @@ pub struct FrameMeta {
     pub captured_at: SystemTime,
     /// Whose clock that is.
     pub time_origin: TimeOrigin,
+    /// Width and height of a pixel, where the stream states it: most cameras have square ones.
+    pub sample_aspect_ratio: Option<(u16, u16)>,
     /// Whether the frame is an IDR picture.
     pub is_keyframe: bool,
     /// The number of the KVS fragment, when the segment's URL has one.

@@ -15,6 +15,8 @@ pub struct FrameMd5 {
     sink: Sink,
     state: State,
     size: (usize, usize),
+    /// Width and height of a pixel; 0 and 1 when unknown, as ffmpeg has it.
+    sample_aspect_ratio: (u16, u16),
 }
 
 enum State {
@@ -38,7 +40,7 @@ struct Line {
 
 impl FrameMd5 {
     pub fn new(sink: Sink) -> Self {
-        Self { sink, state: State::Looking(Vec::new()), size: (0, 0) }
+        Self { sink, state: State::Looking(Vec::new()), size: (0, 0), sample_aspect_ratio: (0, 1) }
     }
 
     /// Decides on the time base and writes what was held back.
@@ -60,11 +62,12 @@ impl FrameMd5 {
             }
         }
         let (width, height) = self.size;
+        let (across, down) = self.sample_aspect_ratio;
         write!(
             self.sink,
             "#format: frame checksums\n#version: 2\n#hash: MD5\n#software: kvs-hls {}\n\
              #tb 0: {numerator}/{denominator}\n#media_type 0: video\n#codec_id 0: rawvideo\n\
-             #dimensions 0: {width}x{height}\n#sar 0: 0/1\n\
+             #dimensions 0: {width}x{height}\n#sar 0: {across}/{down}\n\
              #stream#, dts,        pts, duration,     size, hash\n",
             env!("CARGO_PKG_VERSION")
         )?;
@@ -98,6 +101,7 @@ impl FrameWriter for FrameMd5 {
         let hash = Md5::digest(data).iter().map(|byte| format!("{byte:02x}")).collect();
         if self.size == (0, 0) {
             self.size = (frame.width(), frame.height());
+            self.sample_aspect_ratio = frame.meta().sample_aspect_ratio.unwrap_or((0, 1));
         }
         self.put(Line { pts: frame.meta().pts, size: data.len(), hash })?;
         if matches!(&self.state, State::Looking(lines) if lines.len() >= LOOK_AHEAD) {

@@ -37,7 +37,8 @@ impl Y4m {
         });
         let (width, height) = (first.width(), first.height());
         let Rate { numerator, denominator } = rate;
-        writeln!(self.sink, "YUV4MPEG2 W{width} H{height} F{numerator}:{denominator} Ip A0:0 C420mpeg2")?;
+        let (across, down) = first.meta().sample_aspect_ratio.unwrap_or((0, 0));
+        writeln!(self.sink, "YUV4MPEG2 W{width} H{height} F{numerator}:{denominator} Ip A{across}:{down} C420mpeg2")?;
         held.iter().try_for_each(|frame| self.put(frame))
     }
 
