@@ -148,6 +148,11 @@ impl Mark {
             .is_some_and(|(own, other)| own.checked_sub(self.duration / 2).is_none_or(|earliest| other >= earliest))
     }
 
+    /// Whether `segment` is this one to the letter.
+    fn is_listed_as(&self, segment: &Segment) -> bool {
+        (self.sequence, &self.url, self.tagged_start) == (segment.sequence, &segment.url, segment.program_date_time)
+    }
+
     /// Whether `segment` is provably of another count: its place by sequence number is not its place by content.
     ///
     /// The same number and another fragment, or the other way round, is proof. For order, times go first: a list by
@@ -198,7 +203,9 @@ impl Snapshot {
         let (Some(first), Some(last)) = (playlist.segments.first(), playlist.segments.last()) else {
             return if completes { Relation::Newer } else { Relation::NotNewer };
         };
-        if self.is_restarted(playlist, first, last) {
+        // The same list again: what contradicts itself in it is no news.
+        let is_unchanged = self.first.is_listed_as(first) && self.last.is_listed_as(last);
+        if !is_unchanged && self.is_restarted(playlist, first, last) {
             return Relation::Restarted;
         }
         let is_newer = last.sequence > self.last.sequence

@@ -182,6 +182,7 @@ impl Demo {
         };
         let size = stats.size.map_or_else(String::new, |(width, height)| format!("  {width}x{height}"));
         let rate = self.tally.rate().map_or_else(String::new, |rate| format!("  filmed at {rate:.2} a second"));
+        let video_rate = stats.bytes as f64 * 8.0 / self.tally.elapsed().as_secs_f64().max(1.0);
         let (total, passed) = (args.duration.as_secs_f64(), self.tally.elapsed().min(args.duration).as_secs_f64());
         vec![
             format!(
@@ -193,11 +194,13 @@ impl Demo {
                 recording.duration().as_secs_f64()
             ),
             row("address", format!("http://{}", self.camera.address())),
-            row("state", format!("{painted_state}  {} refreshed", count(stats.refreshes, "session"))),
+            row("state", painted_state),
+            row("sessions", format!("{}, {} refreshed", stats.refreshes + 1, stats.refreshes)),
             row("frames", format!("{}{size}{rate}", self.tally.frames)),
             row("rate", format!("{:.1} frames a second", self.present_rate())),
             row("latency", latency(&stats)),
-            row("download", bit_rate(stats.bandwidth)),
+            row("bandwidth", format!("{} of video, downloaded at {}", bit_rate(video_rate), bit_rate(stats.bandwidth))),
+            row("gaps", format!("{}, {} lost", stats.gaps, count(stats.frames_lost, "frame"))),
             row("checks", self.checks(&stats, style)),
             format!("  {} {passed:.0} s of {total:.0} s", bar(passed / total, BAR_WIDTH)),
         ]
