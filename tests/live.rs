@@ -198,7 +198,7 @@ async fn wrong_input_is_named_at_once() {
 #[tokio::test]
 async fn failures_in_a_row_end_with_the_whole_story() {
     let server = MockServer::start().await;
-    Mock::given(method("GET")).respond_with(ResponseTemplate::new(500)).expect(5).mount(&server).await;
+    Mock::given(method("GET")).respond_with(ResponseTemplate::new(500)).expect(20).mount(&server).await;
     let source = live(&server).clock(FastClock::new(1000)).config(Config::aggressive()).build().unwrap();
     let (_, error) = read_all(&source).await;
     let text = chain(&error.unwrap());
