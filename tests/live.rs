@@ -198,7 +198,7 @@ async fn wrong_input_is_named_at_once() {
 #[tokio::test]
 async fn failures_in_a_row_end_with_the_whole_story() {
     let server = MockServer::start().await;
-    Mock::given(method("GET")).respond_with(ResponseTemplate::new(500)).expect(5).mount(&server).await;
+    Mock::given(method("GET")).respond_with(ResponseTemplate::new(500)).expect(20).mount(&server).await;
     let source = live(&server).clock(FastClock::new(1000)).config(Config::aggressive()).build().unwrap();
     let (_, error) = read_all(&source).await;
     let text = chain(&error.unwrap());
@@ -301,4 +301,27 @@ fn dropping_the_source_ends_its_frames() {
     let mut frames = live(&server).build().unwrap().start().unwrap().blocking();
     assert_eq!(frames.next().unwrap().unwrap_err().kind(), ErrorKind::Stopped);
     assert!(frames.next().is_none());
+}
+
+#[tokio::test]
+async fn redirects_are_followed_and_bounded() {
+    let server = camera(3).await;
+    let hop = |from: &str, to: &str| {
+        let answer = ResponseTemplate::new(302).insert_header("location", format!("{}{to}", server.uri()));
+        Mock::given(path(from)).respond_with(answer).with_priority(1)
+    };
+    hop("/start.m3u8", PLAYLIST).mount(&server).await;
+    hop("/loop.m3u8", "/loop.m3u8").expect(4 * 6).mount(&server).await;
+    let read = async |file: &str| {
+        let url = FixedUrl::new(&format!("{}/{file}", server.uri())).unwrap();
+        let mut config = Config::aggressive();
+        config.max_consecutive_errors = 1;
+        let source = FrameSource::builder("x", url).clock(FastClock::new(50)).config(config).build().unwrap();
+        read_all(&source).await
+    };
+    let (frames, error) = read("start.m3u8").await;
+    assert!(error.is_none(), "{error:?}");
+    assert_eq!(frames.len(), 120, "relative URLs are relative to where the redirect led");
+    let (_, error) = read("loop.m3u8").await;
+    assert!(chain(&error.unwrap()).contains("redirects"));
 }

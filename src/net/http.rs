@@ -18,6 +18,8 @@ pub struct HttpClient {
 /// Waiting for a connection or for the next piece of a body longer than this means that nothing comes any more.
 const SILENCE: Duration = Duration::from_secs(10);
 const MAX_REDIRECTS: usize = 5;
+/// Memory taken on the word of a Content-Length; more comes with the bytes themselves.
+const FIRST_BYTES: usize = 1 << 20;
 
 impl HttpClient {
     /// A client of its own.
@@ -29,7 +31,7 @@ impl HttpClient {
             .user_agent(concat!("kvs-hls/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(SILENCE)
             .read_timeout(SILENCE)
-            .redirect(redirect::Policy::limited(MAX_REDIRECTS))
+            .redirect(redirect::Policy::custom(redirected))
             .retry(retry::never()) // one place decides about retries, and counts them
             .referer(false) // the query of a session URL is its authorization
             .build()
@@ -60,10 +62,7 @@ impl HttpClient {
         }
         // A server that does not know ranges sends everything with status 200.
         let wanted = request.range.filter(|_| status != StatusCode::PARTIAL_CONTENT);
-        let max_bytes = match &wanted {
-            Some(range) => usize::try_from(range.end).unwrap_or(usize::MAX).max(request.max_bytes),
-            None => request.max_bytes,
-        };
+        let max_bytes = request.max_bytes;
         let too_large = |size: u64| {
             Error::new(
                 ErrorKind::Limit,
@@ -74,7 +73,7 @@ impl HttpClient {
         if announced > max_bytes as u64 {
             return Err(too_large(announced));
         }
-        let mut body = BytesMut::with_capacity(announced as usize);
+        let mut body = BytesMut::with_capacity((announced as usize).min(FIRST_BYTES));
         while let Some(chunk) = response.chunk().await.map_err(|error| fault(error, &request.url))? {
             if body.len() + chunk.len() > max_bytes {
                 return Err(too_large((body.len() + chunk.len()) as u64));
@@ -99,6 +98,19 @@ impl HttpClient {
                 .with_status(416)
             }),
         }
+    }
+}
+
+/// Few hops, and never from https to plain http, where everybody on the way could read the token.
+fn redirected(attempt: redirect::Attempt<'_>) -> redirect::Action {
+    let is_downgrade =
+        attempt.url().scheme() != "https" && attempt.previous().iter().any(|url| url.scheme() == "https");
+    if is_downgrade {
+        attempt.error("redirect from https to http")
+    } else if attempt.previous().len() > MAX_REDIRECTS {
+        attempt.error("too many redirects")
+    } else {
+        attempt.follow()
     }
 }
 

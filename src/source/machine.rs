@@ -116,6 +116,9 @@ const REQUEST_DELAY: Duration = Duration::from_millis(250);
 const MAX_REQUEST_DELAY: Duration = Duration::from_secs(4);
 /// Frames must come for so long before delays start from the first one again.
 const HEALTHY_AFTER: Duration = Duration::from_secs(30);
+/// Bounds of the time to a refresh, should a clock be wrong: no hammering, no overflow.
+const MIN_SESSION: Duration = Duration::from_secs(1);
+const MAX_SESSION: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Segments known and not yet loaded; more than any playlist of the service lists.
 const MAX_QUEUE: usize = 100_000;
 
@@ -246,7 +249,7 @@ impl Machine {
     /// When [`Input::Tick`] is due next.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let opening = self.opening.not_before.filter(|_| self.session.is_none() && !self.opening.is_busy);
-        let refresh = self.refresh_at.filter(|_| !self.opening.is_busy);
+        let refresh = self.refresh_at.filter(|_| !self.opening.is_busy && !self.has_ended);
         let playlist = self.playlist.not_before.filter(|_| self.session.is_some() && !self.playlist.is_busy);
         let media = self.media.not_before.filter(|_| !self.media.is_busy);
         [opening, refresh, playlist, media].into_iter().flatten().min()
@@ -336,6 +339,13 @@ impl Machine {
         }
     }
 
+    /// Tells of a failure that a second try may mend. Only when the tries are used up it counts as one.
+    fn retry(&mut self, error: Error, delay: Duration, out: &mut Vec<Action>) {
+        self.healthy_since = None;
+        self.last_error = Some(error.clone());
+        out.push(Action::Recovering { error, recovery: Recovery::Retry, retry_in: Some(delay) });
+    }
+
     /// Counts a failure and tells of it; ends everything if it cannot be recovered from or is one too many.
     fn fail(
         &mut self,
@@ -392,7 +402,7 @@ impl Machine {
                     let left = time.duration_since(wall).unwrap_or_default();
                     // Up to a fifth of the margin earlier, so that cameras started together do not refresh together.
                     let margin = self.options.config.refresh_margin.min(left / 2).mul_f64(1.0 + 0.2 * chance);
-                    now + left.saturating_sub(margin)
+                    now + left.saturating_sub(margin).clamp(MIN_SESSION, MAX_SESSION)
                 });
                 self.session = Some(ActiveSession { generation: self.generation, url: session.url, is_proven: false });
                 self.playlist.not_before = Some(now);
@@ -406,7 +416,8 @@ impl Machine {
                 } else {
                     self.opening.not_before = Some(now + delay);
                 }
-                let recovery = error.recovery();
+                // While the old session works, nothing is fatal: it is used until it is refused.
+                let recovery = if self.session.is_some() { Recovery::Retry } else { error.recovery() };
                 self.fail(error, recovery, Some(delay), now, out);
             }
         }
@@ -432,11 +443,12 @@ impl Machine {
             return self.fail(error, Recovery::Fatal, None, now, out);
         }
         let recovery = error.recovery();
-        let delay = match recovery {
-            Recovery::RefreshSession => None,
-            _ => self.playlist.fail(now, chance),
-        };
-        let delay = delay.unwrap_or_else(|| self.reopen(now, chance));
+        if recovery == Recovery::Retry
+            && let Some(delay) = self.playlist.fail(now, chance)
+        {
+            return self.retry(error, delay, out);
+        }
+        let delay = self.reopen(now, chance);
         self.fail(error, recovery, Some(delay), now, out);
     }
 
@@ -564,7 +576,7 @@ impl Machine {
                 let delay = if is_final { None } else { self.media.fail(now, chance) };
                 if let Some(delay) = delay {
                     self.queue.push_front(item);
-                    return self.fail(error, Recovery::Retry, Some(delay), now, out);
+                    return self.retry(error, delay, out);
                 }
                 self.media.succeed();
                 self.skip(item, Gap::of_segments(GapCause::SegmentUnavailable, 1));
@@ -632,7 +644,11 @@ impl Machine {
         while self.queue.front().is_some_and(|item| item.segment.is_gap) {
             self.skip_front(GapCause::SegmentUnavailable);
         }
-        if self.lane_segments >= LANE_SEGMENTS || !self.media.is_ready(now) {
+        if !self.media.is_ready(now) {
+            return;
+        }
+        self.media.not_before = None; // a deadline that passed must not be waited for again
+        if self.lane_segments >= LANE_SEGMENTS {
             return;
         }
         let Some(mut item) = self.queue.pop_front() else { return };

@@ -274,9 +274,11 @@ fn a_playlist_that_fails_too_often_costs_the_session() {
         bench.playlist_fails(network(500));
         bench.wait();
     }
-    assert_eq!(bench.said()[..3], ["reconnecting", "Retry", "playlist of 1"]);
+    assert_eq!(bench.said()[..2], ["Retry", "playlist of 1"]);
+    assert_eq!(bench.machine.errors, 0, "tries are no failures yet");
     bench.playlist_fails(network(500));
-    assert_eq!(bench.said(), ["Retry"]);
+    assert_eq!(bench.said(), ["reconnecting", "Retry"]);
+    assert_eq!(bench.machine.errors, 1);
     assert_eq!(bench.wait(), Duration::from_secs(5));
     assert_eq!(bench.said(), ["open"]);
 }
@@ -376,4 +378,43 @@ fn a_silent_camera_is_waited_for() {
     bench.input(Input::Tick);
     bench.playlist(media_playlist(0, 2, 0, "a"));
     assert!(bench.said().contains(&format!("segment 1 of {}", bench.machine.generation)));
+}
+
+#[test]
+fn a_refresh_that_is_refused_for_good_is_not_fatal_while_the_old_session_works() {
+    let mut bench = Bench::new(options());
+    bench.open(Some(300));
+    bench.playlist(media_playlist(0, 1, 0, "a"));
+    bench.now = bench.machine.refresh_at.unwrap();
+    bench.input(Input::Tick);
+    bench.said();
+    bench.input(Input::Opened(Err(network(401))));
+    assert_eq!(bench.said(), ["Retry"]);
+}
+
+#[test]
+fn a_session_that_is_over_at_once_is_not_replaced_without_a_pause() {
+    let mut bench = Bench::new(options());
+    bench.open(Some(0));
+    assert_eq!(bench.machine.refresh_at.unwrap().saturating_duration_since(bench.now), Duration::from_secs(1));
+    bench.open(Some(u64::MAX / 4));
+    assert!(bench.machine.refresh_at.is_some());
+}
+
+#[test]
+fn a_deadline_that_passed_is_not_waited_for_again() {
+    let mut bench = Bench::reading(options(), 4);
+    bench.input(Input::Segment { result: Ok(()), is_in_lane: true });
+    bench.segment_fails(network(503));
+    bench.input(Input::Segment { result: Ok(()), is_in_lane: true });
+    bench.machine.lane_segments = 2;
+    for _ in 0..10 {
+        let Some(deadline) = bench.machine.deadline() else { return };
+        bench.now = bench.now.max(deadline);
+        bench.input(Input::Tick);
+        if bench.said().iter().any(|said| said.starts_with("playlist")) {
+            bench.playlist(media_playlist(0, 4, 0, "a"));
+        }
+        assert!(bench.machine.deadline().is_none_or(|deadline| deadline > bench.now), "the driver would spin");
+    }
 }
