@@ -175,7 +175,7 @@ fn framemd5_has_the_header_and_columns_of_ffmpeg() {
             "#media_type 0: video",
             "#codec_id 0: rawvideo",
             "#dimensions 0: 320x180",
-            "#sar 0: 0/1",
+            "#sar 0: 1/1",
             "#stream#, dts,        pts, duration,     size",
             "0,          0,          0,        1,    86400",
         ]
@@ -196,7 +196,7 @@ fn raw_and_y4m_hold_the_planes() {
     let (raw, y4m) = (fs::read(raw).expect("a file"), fs::read(y4m).expect("a file"));
     let frame_bytes = 322 * 178 * 3 / 2;
     assert_eq!(raw.len(), 50 * frame_bytes);
-    let header = b"YUV4MPEG2 W322 H178 F25:1 Ip A0:0 C420mpeg2\n";
+    let header = b"YUV4MPEG2 W322 H178 F25:1 Ip A1:1 C420mpeg2\n";
     assert_eq!(&y4m[..header.len()], header);
     let frames = y4m[header.len()..].chunks(b"FRAME\n".len() + frame_bytes);
     assert!(frames.map(|frame| &frame[b"FRAME\n".len()..]).eq(raw.chunks(frame_bytes)));
