@@ -111,7 +111,7 @@ pub use gap::{Gap, GapCause};
 pub use hls::{FragmentNumber, LiveEdge, ReloadPolicy, VariantCaps};
 pub use limits::Limits;
 pub use secret::SecretUrl;
-pub use session::{FixedUrl, Session, SessionProvider, TimeOrigin};
+pub use session::{FixedUrl, Page, Session, SessionProvider, SessionRequest, TimeOrigin};
 pub use source::{
     BlockingFrames, Config, ConnectionState, Delivery, Frame, FrameMeta, FrameSource, FrameSourceBuilder, Frames,
     Pacing, Stats,

@@ -40,13 +40,49 @@ pub struct Session {
     pub expires_at: Option<SystemTime>,
     /// Whose clock the playlist's dates are.
     pub time_origin: TimeOrigin,
+    /// For an archive that one playlist may not hold whole: what this one holds. `None` when its end is the end.
+    pub page: Option<Page>,
+}
+
+/// What part of an archive a session's playlist holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Segments that the playlist lists at most: when it lists so many, more may follow the last one.
+    pub max_segments: usize,
+    /// Where the archive goes on after a playlist that lists fewer; `None` when that is its end.
+    pub next: Option<SystemTime>,
+}
+
+/// What a session is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionRequest {
+    /// How long it should last, where that can be chosen.
+    pub duration: Duration,
+    /// For archives and replays: the capture time of the first segment that is still wanted. `None` for the first session.
+    pub resume_from: Option<SystemTime>,
+}
+
+impl SessionRequest {
+    /// A first session.
+    #[must_use]
+    pub const fn new(duration: Duration) -> Self {
+        Self { duration, resume_from: None }
+    }
+
+    /// A session that goes on with the segment that starts at this time.
+    #[must_use]
+    pub const fn resume_from(mut self, start: SystemTime) -> Self {
+        self.resume_from = Some(start);
+        self
+    }
 }
 
 impl Session {
     /// A session that does not expire and whose dates are the producer's.
     #[must_use]
     pub fn new(url: SecretUrl) -> Self {
-        Self { url, expires_at: None, time_origin: TimeOrigin::Producer }
+        Self { url, expires_at: None, time_origin: TimeOrigin::Producer, page: None }
     }
 
     /// Says when the server stops answering.
@@ -62,15 +98,30 @@ impl Session {
         self.time_origin = origin;
         self
     }
+
+    /// Says what part of an archive the playlist holds.
+    #[must_use]
+    pub fn page(mut self, page: Page) -> Self {
+        self.page = Some(page);
+        self
+    }
 }
 
 /// Opens sessions. Implement it for a service that hands out URLs.
 pub trait SessionProvider: fmt::Debug + Send + Sync + 'static {
-    /// Opens a session, without retrying. `duration` is how long it should last, where that can be chosen.
+    /// Opens a session, without retrying.
     ///
     /// # Errors
     /// `Session` or `Network`, with status and error name where a server gave them: they decide about the retry.
-    fn open(&self, duration: Duration) -> BoxFuture<'_, Result<Session, Error>>;
+    fn open(&self, request: SessionRequest) -> BoxFuture<'_, Result<Session, Error>>;
+
+    /// Looks at the provider's own options, before anything is asked for.
+    ///
+    /// # Errors
+    /// `Config` with the option's name, its value and what is allowed.
+    fn check(&self) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// Whether opening again gives another session, with a playlist that counts from zero. False for a fixed URL.
     fn is_renewable(&self) -> bool {
@@ -112,7 +163,7 @@ impl TryFrom<SecretUrl> for FixedUrl {
 }
 
 impl SessionProvider for FixedUrl {
-    fn open(&self, _duration: Duration) -> BoxFuture<'_, Result<Session, Error>> {
+    fn open(&self, _request: SessionRequest) -> BoxFuture<'_, Result<Session, Error>> {
         Box::pin(std::future::ready(Ok(Session::new(self.url.clone()))))
     }
 

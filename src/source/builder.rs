@@ -164,6 +164,7 @@ impl FrameSourceBuilder {
     /// `Config` with the option's name, its value and what is allowed.
     pub fn build(self) -> Result<FrameSource, Error> {
         self.config.check()?;
+        self.provider.check()?;
         self.selection.checked()?;
         if self.camera_id.is_empty() || self.camera_id.contains('\0') {
             return Err(Error::new(

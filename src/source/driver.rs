@@ -19,7 +19,7 @@ use crate::gap::Gap;
 use crate::h264::AccessUnit;
 use crate::hls::{self, Segment};
 use crate::net::{Fetch, Request, Response};
-use crate::session::{Session, SessionProvider, TimeOrigin};
+use crate::session::{Session, SessionProvider, SessionRequest, TimeOrigin};
 
 /// From a request to the last byte of its answer.
 const PLAYLIST_TIMEOUT: Duration = Duration::from_secs(20);
@@ -206,7 +206,7 @@ impl Driver {
         match action {
             Action::OpenSession => {
                 let (provider, duration) = (self.provider.clone(), self.session_duration);
-                tasks.spawn(async move { Done::Opened(provider.open(duration).await) });
+                tasks.spawn(async move { Done::Opened(provider.open(SessionRequest::new(duration)).await) });
             }
             Action::LoadPlaylist { url, generation } => {
                 let request = Request::new(url, "max_playlist_bytes", limits.max_playlist_bytes, PLAYLIST_TIMEOUT);

@@ -5,7 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use kvs_hls::net::BoxFuture;
 use kvs_hls::sim::{Recording, SimulatedCamera};
-use kvs_hls::{ConnectionState, Error, Frame, FrameSource, Frames, Output, Session, SessionProvider, Stats};
+use kvs_hls::{
+    ConnectionState, Error, Frame, FrameSource, Frames, Output, Session, SessionProvider, SessionRequest, Stats,
+};
 use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
@@ -28,7 +30,7 @@ const BAR_WIDTH: usize = 30;
 struct Sessions(Arc<SimulatedCamera>);
 
 impl SessionProvider for Sessions {
-    fn open(&self, _duration: Duration) -> BoxFuture<'_, Result<Session, Error>> {
+    fn open(&self, _request: SessionRequest) -> BoxFuture<'_, Result<Session, Error>> {
         let session = Session::new(self.0.url()).expires_at(SystemTime::now() + SESSION);
         Box::pin(std::future::ready(Ok(session)))
     }
