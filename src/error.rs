@@ -223,11 +223,17 @@ impl Error {
         }
     }
 
+    /// Whether the service says that the stream exists and holds nothing: a camera that has sent nothing lately.
+    pub(crate) fn is_silence(&self) -> bool {
+        self.0.stage == Some(Stage::OpenSession)
+            && self.0.status == Some(404)
+            && self.0.context.contains("No fragments found")
+    }
+
     fn open_session_recovery(&self) -> Recovery {
         let code = self.0.code.as_deref().unwrap_or_default();
         match self.0.status {
-            // The camera is silent: the stream exists, nothing was sent lately.
-            Some(404) if self.0.context.contains("No fragments found") => Recovery::Retry,
+            Some(404) if self.is_silence() => Recovery::Retry,
             Some(400)
                 if code.starts_with("ClientLimitExceeded")
                     || code.starts_with("MissingCodecPrivateData")

@@ -108,13 +108,13 @@ pub use clock::{Clock, SystemClock};
 pub use decode::{ColorMatrix, ColorRange, Decoder, FrameSelection, Output, PixelFormat};
 pub use error::{Error, ErrorKind, Recovery, Stage};
 pub use gap::{Gap, GapCause};
-pub use hls::{FragmentNumber, LiveEdge, ReloadPolicy, VariantCaps};
+pub use hls::{FragmentNumber, LiveEdge, ReloadPolicy, VariantCaps, VariantChoice};
 pub use limits::Limits;
 pub use secret::SecretUrl;
 pub use session::{FixedUrl, Page, Session, SessionProvider, SessionRequest, TimeOrigin};
 pub use source::{
     BlockingFrames, Config, ConnectionState, Delivery, Frame, FrameMeta, FrameSource, FrameSourceBuilder, Frames,
-    Pacing, Stats,
+    GapFill, Pacing, Stats,
 };
 pub use time::{Dts, Pts, Timescale};
 

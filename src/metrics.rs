@@ -16,9 +16,8 @@ pub(crate) struct Metrics {
     /// Unix time of the last delivered frame's capture.
     pub(crate) last_frame_timestamp: Gauge,
     pub(crate) connection_state: IntGauge,
-    gaps: Vec<(GapCause, IntCounter)>,
-    pub(crate) frames_lost: IntCounter,
-    pub(crate) segments_lost: IntCounter,
+    losses: Vec<(GapCause, Losses)>,
+    pub(crate) frames_synthetic: IntCounter,
     pub(crate) frames_superseded: IntCounter,
     pub(crate) segments: IntCounter,
     pub(crate) bytes: IntCounter,
@@ -28,7 +27,19 @@ pub(crate) struct Metrics {
     pub(crate) decode_seconds: Histogram,
     pub(crate) latency_seconds: Histogram,
     pub(crate) queue_frames: IntGauge,
+    pub(crate) variant_switches: IntCounter,
+    /// Unix time at which the present session was begun: its age is the time since.
+    pub(crate) session_start_timestamp: Gauge,
+    pub(crate) camera_silent: IntGauge,
     registry: Option<Registry>,
+}
+
+/// What was lost by one cause.
+#[derive(Debug)]
+struct Losses {
+    gaps: IntCounter,
+    frames: IntCounter,
+    segments: IntCounter,
 }
 
 impl Metrics {
@@ -51,10 +62,14 @@ impl Metrics {
             let opts = HistogramOpts::from(opts(name, help)).buckets(buckets.to_vec());
             Histogram::with_opts(opts).map_err(invalid)
         };
-        let gap_counter = |cause: GapCause| {
-            let opts =
-                opts("gaps_total", "Gaps in the delivered frames, by cause.").const_label("cause", cause.as_str());
-            Ok((cause, IntCounter::with_opts(opts).map_err(invalid)?))
+        let losses = |cause: GapCause| {
+            let counter = |name: &str, help: &str| {
+                IntCounter::with_opts(opts(name, help).const_label("cause", cause.as_str())).map_err(invalid)
+            };
+            let gaps = counter("gaps_total", "Gaps in the delivered frames.")?;
+            let frames = counter("frames_lost_total", "Frames known to be lost one by one.")?;
+            let segments = counter("segments_lost_total", "Whole segments lost.")?;
+            Ok((cause, Losses { gaps, frames, segments }))
         };
         let mut metrics = Self {
             frames: counter("frames_total", "Frames delivered.")?,
@@ -69,9 +84,11 @@ impl Metrics {
                 "connection_state",
                 "0 disconnected, 1 connecting, 2 connected, 3 reconnecting, 4 error.",
             )?,
-            gaps: GapCause::ALL.into_iter().map(gap_counter).collect::<Result<_, Error>>()?,
-            frames_lost: counter("frames_lost_total", "Frames known to be lost one by one.")?,
-            segments_lost: counter("segments_lost_total", "Whole segments lost.")?,
+            losses: GapCause::ALL.into_iter().map(losses).collect::<Result<_, Error>>()?,
+            frames_synthetic: counter(
+                "frames_synthetic_total",
+                "Frames repeated while the connection was lost; not among kvs_hls_frames_total.",
+            )?,
             frames_superseded: counter(
                 "frames_superseded_total",
                 "Frames that a newer one replaced before they were asked for.",
@@ -95,6 +112,15 @@ impl Metrics {
                 &[0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 20.0, 60.0],
             )?,
             queue_frames: int_gauge("queue_frames", "Frames decoded and not yet taken.")?,
+            variant_switches: counter("variant_switches_total", "Times another variant was switched to.")?,
+            session_start_timestamp: gauge(
+                "session_start_timestamp",
+                "When the present session was begun, Unix seconds: its age is the time since.",
+            )?,
+            camera_silent: int_gauge(
+                "camera_silent",
+                "1 while the server works and the camera sends nothing, else 0.",
+            )?,
             registry: None,
         };
         let Some(registry) = registry else { return Ok(metrics) };
@@ -120,8 +146,7 @@ impl Metrics {
             Box::new(self.read_errors.clone()),
             Box::new(self.last_frame_timestamp.clone()),
             Box::new(self.connection_state.clone()),
-            Box::new(self.frames_lost.clone()),
-            Box::new(self.segments_lost.clone()),
+            Box::new(self.frames_synthetic.clone()),
             Box::new(self.frames_superseded.clone()),
             Box::new(self.segments.clone()),
             Box::new(self.bytes.clone()),
@@ -130,23 +155,38 @@ impl Metrics {
             Box::new(self.decode_seconds.clone()),
             Box::new(self.latency_seconds.clone()),
             Box::new(self.queue_frames.clone()),
+            Box::new(self.variant_switches.clone()),
+            Box::new(self.session_start_timestamp.clone()),
+            Box::new(self.camera_silent.clone()),
         ];
-        all.extend(self.gaps.iter().map(|(_, counter)| Box::new(counter.clone()) as _));
+        for (_, Losses { gaps, frames, segments }) in &self.losses {
+            all.extend([gaps, frames, segments].map(|counter| Box::new(counter.clone()) as Box<dyn Collector>));
+        }
         all
     }
 
     /// Counts a gap that is about to be reported.
     pub(crate) fn count_gap(&self, gap: &Gap) {
-        if let Some((_, counter)) = self.gaps.iter().find(|(cause, _)| *cause == gap.cause) {
-            counter.inc();
+        if let Some((_, losses)) = self.losses.iter().find(|(cause, _)| *cause == gap.cause) {
+            losses.gaps.inc();
+            losses.frames.inc_by(gap.frames);
+            losses.segments.inc_by(gap.segments);
         }
-        self.frames_lost.inc_by(gap.frames);
-        self.segments_lost.inc_by(gap.segments);
     }
 
     /// Gaps of all causes.
     pub(crate) fn gaps(&self) -> u64 {
-        self.gaps.iter().map(|(_, counter)| counter.get()).sum()
+        self.losses.iter().map(|(_, losses)| losses.gaps.get()).sum()
+    }
+
+    /// Frames lost one by one, by all causes.
+    pub(crate) fn frames_lost(&self) -> u64 {
+        self.losses.iter().map(|(_, losses)| losses.frames.get()).sum()
+    }
+
+    /// Segments lost, by all causes.
+    pub(crate) fn segments_lost(&self) -> u64 {
+        self.losses.iter().map(|(_, losses)| losses.segments.get()).sum()
     }
 }
 
@@ -183,7 +223,7 @@ mod tests {
             "kvs_hls_frames_total{camera_id=\"front\"} 1",
             "kvs_hls_frames_total{camera_id=\"back\"} 0",
             "kvs_hls_gaps_total{camera_id=\"back\",cause=\"damaged\"} 1",
-            "kvs_hls_frames_lost_total{camera_id=\"back\"} 3",
+            "kvs_hls_frames_lost_total{camera_id=\"back\",cause=\"damaged\"} 3",
         ] {
             assert!(scraped.lines().any(|scraped| scraped == line), "{line} is not in\n{scraped}");
         }

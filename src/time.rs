@@ -79,6 +79,11 @@ pub(crate) fn offset(time: SystemTime, nanos: i128) -> Option<SystemTime> {
     if nanos < 0 { time.checked_sub(by) } else { time.checked_add(by) }
 }
 
+/// A wall-clock time in UTC to the second, for people.
+pub(crate) fn rfc3339(time: SystemTime) -> String {
+    jiff::Timestamp::try_from(time).map_or_else(|_| "an unknown time".into(), |time| format!("{time:.0}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -466,6 +466,78 @@ fn fragments_listed_by_time_need_not_be_in_order_of_their_numbers() {
     assert_eq!(step(&mut tracker, &text(1, &[(1, 9), (2, 7), (3, 10)]), 0), (vec![2, 3], None));
 }
 
+/// A playlist of segments that start at these tenths of a second, as the service writes them: EXTINF is what the next
+/// start leaves, and numbers count within the session.
+fn jittered(sequence: u64, starts: &[u64]) -> MediaPlaylist {
+    let mut text = format!("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:{sequence}\n");
+    for (number, start) in (sequence..).zip(starts) {
+        let time = format!("2023-05-17T13:48:{:02}.{}00Z", start / 10, start % 10);
+        write!(text, "#EXT-X-PROGRAM-DATE-TIME:{time}\n#EXTINF:1.001,\nf?FragmentNumber={number}\n").unwrap();
+    }
+    media(&text)
+}
+
+#[test]
+fn new_session_finds_its_place_though_times_jitter_or_overlap() {
+    // One segment a second, each start off by up to 0.6 s; 31 and 29 are out of order.
+    let starts = [10, 17, 31, 29, 43, 50, 64, 66, 83, 90];
+    for first in 0..4 {
+        for ahead in 1..=5 {
+            let mut tracker = tracker(LiveEdge::Oldest, ReloadPolicy::Spec);
+            step(&mut tracker, &jittered(0, &starts[first..first + 4]), 0);
+            tracker.begin_session();
+            let list = &starts[first + 4 - ahead.min(4)..(first + 5).min(10)];
+            let (fresh, event) = step(&mut tracker, &jittered(0, list), 1);
+            let seamless = TrackerEvent::Rejoined { continuity: Continuity::Seamless };
+            assert_eq!((fresh.len(), event), (1, Some(seamless)), "from {first}, {ahead} listed again");
+        }
+    }
+}
+
+#[test]
+fn session_that_lags_behind_waits_and_repeats_nothing_though_times_jitter() {
+    let starts = [10, 17, 31, 29, 43, 50, 64];
+    let mut tracker = tracker(LiveEdge::Oldest, ReloadPolicy::Spec);
+    step(&mut tracker, &jittered(0, &starts[..5]), 0);
+    tracker.begin_session();
+    assert_eq!(step(&mut tracker, &jittered(0, &starts[..3]), 1).0, [0; 0]);
+    assert_eq!(step(&mut tracker, &jittered(0, &starts[..4]), 2).0, [0; 0]);
+    let (fresh, event) = step(&mut tracker, &jittered(0, &starts), 3);
+    assert_eq!((fresh, event), (vec![5, 6], Some(TrackerEvent::Rejoined { continuity: Continuity::Seamless })));
+}
+
+#[test]
+fn new_session_goes_on_where_fragments_are_listed_out_of_order_of_their_numbers() {
+    let list = |numbers: &[u64]| {
+        let mut text = String::from("#EXTM3U\n#EXT-X-TARGETDURATION:2\n");
+        for number in numbers {
+            write!(text, "#EXTINF:2.0,\nf?FragmentNumber={number:047}\n").unwrap();
+        }
+        media(&text)
+    };
+    let mut tracker = tracker(LiveEdge::Oldest, ReloadPolicy::Spec);
+    step(&mut tracker, &list(&[5, 7, 6]), 0);
+    tracker.begin_session();
+    assert_eq!(step(&mut tracker, &list(&[7, 6, 8]), 1).0, [2], "7 was handed out before 6");
+}
+
+#[test]
+fn another_variant_goes_on_by_time_or_by_sequence_number() {
+    let mut by_sequence = tracker(LiveEdge::Oldest, ReloadPolicy::Spec);
+    step(
+        &mut by_sequence,
+        &media("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:7\n#EXTINF:2,\nlow7\n#EXTINF:2,\nlow8\n"),
+        0,
+    );
+    by_sequence.begin_variant();
+    let high = "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:7\n#EXTINF:2,\nhigh7\n#EXTINF:2,\nhigh8\n#EXTINF:2,\nhigh9\n";
+    assert_eq!(step(&mut by_sequence, &media(high), 1).0, [9]);
+    let mut by_time = tracker(LiveEdge::Oldest, ReloadPolicy::Spec);
+    step(&mut by_time, &list(Naming::Times, 0, 0..3, ""), 0);
+    by_time.begin_variant();
+    assert_eq!(step(&mut by_time, &list(Naming::Times, 40, 1..5, ""), 1).0, [42, 43]);
+}
+
 #[test]
 fn delta_update_keeps_the_count() {
     let mut tracker = tracker(LiveEdge::Newest, ReloadPolicy::Spec);

@@ -24,6 +24,7 @@
 mod attributes;
 mod context;
 mod decimal;
+mod mark;
 mod media;
 mod multivariant;
 mod parse;
@@ -33,6 +34,7 @@ mod sniff;
 mod tracker;
 mod variants;
 
+pub(crate) use mark::Identity;
 pub use parse::parse;
 pub use playlist::{
     ByteRange, FragmentNumber, InitRef, MediaPlaylist, MultivariantPlaylist, Playlist, PlaylistType, Rendition,
@@ -40,7 +42,8 @@ pub use playlist::{
 };
 pub use policy::{LiveEdge, ReloadPolicy};
 pub use tracker::{Continuity, PlaylistTracker, TrackerEvent, TrackerOptions, Update};
-pub use variants::{Selection, VariantCaps, select};
+pub(crate) use variants::ladder;
+pub use variants::{Selection, VariantCaps, VariantChoice, select};
 
 use std::fmt;
 

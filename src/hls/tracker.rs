@@ -3,17 +3,20 @@
 //! Within a session segments are told apart by media sequence number. A new session counts anew, so that across
 //! sessions the fragment number of Kinesis Video Streams tells them apart, else the programme time, else their URL.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use super::playlist::{FragmentNumber, MediaPlaylist, Segment, is_same_resource};
+use super::mark::{Identity, Mark};
+use super::playlist::{MediaPlaylist, Segment, is_same_resource};
 use super::policy::{LiveEdge, ReloadPolicy};
-use crate::secret::SecretUrl;
 
 /// No policy and no playlist makes requests follow each other faster.
 const MIN_RELOAD_INTERVAL: Duration = Duration::from_millis(200);
 
 /// No playlist makes a live stream wait longer, whatever target duration it states.
 const MAX_RELOAD_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Segments that are remembered for the next session; a live playlist of the service lists 5 unless asked for more.
+const MAX_KNOWN: usize = 100;
 
 /// How a [`PlaylistTracker`] behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,91 +97,6 @@ pub enum Continuity {
     Pending,
 }
 
-/// What tells one segment from another.
-#[derive(Clone, Debug)]
-struct Mark {
-    sequence: u64,
-    /// Its number, if it is one that holds across sessions.
-    fragment_number: Option<FragmentNumber>,
-    /// Whether the URL has a number that counts within the session, so that equal URLs mean nothing.
-    is_numbered_by_session: bool,
-    start: Option<SystemTime>,
-    /// Its own programme time: an estimate may change when the tag it rests on leaves the list.
-    tagged_start: Option<SystemTime>,
-    duration: Duration,
-    url: SecretUrl,
-}
-
-impl Mark {
-    fn new(segment: &Segment) -> Self {
-        let number = segment.fragment_number.as_ref();
-        Self {
-            sequence: segment.sequence,
-            fragment_number: number.filter(|number| number.is_global()).cloned(),
-            is_numbered_by_session: number.is_some_and(|number| !number.is_global()),
-            start: segment.estimated_start,
-            tagged_start: segment.program_date_time,
-            duration: segment.duration,
-            url: segment.url.clone(),
-        }
-    }
-
-    /// Both fragment numbers, if both hold across sessions.
-    fn numbers<'a>(&'a self, segment: &'a Segment) -> Option<(&'a FragmentNumber, &'a FragmentNumber)> {
-        self.fragment_number.as_ref().zip(segment.fragment_number.as_ref().filter(|number| number.is_global()))
-    }
-
-    /// Whether `segment`, of any session, comes after this one; `None` when nothing tells.
-    fn precedes(&self, segment: &Segment) -> Option<bool> {
-        if let Some((own, other)) = self.numbers(segment) {
-            return Some(own < other);
-        }
-        let (own, other) = self.start.zip(segment.estimated_start)?;
-        // Half a segment forgives what clocks and rounded durations differ by.
-        Some(own.checked_add(self.duration / 2).is_none_or(|middle| other > middle))
-    }
-
-    /// Whether `segment`, of any session and not newer, is this one.
-    fn is_same(&self, segment: &Segment) -> bool {
-        if let Some((own, other)) = self.numbers(segment) {
-            return own == other;
-        }
-        self.start
-            .zip(segment.estimated_start)
-            .is_some_and(|(own, other)| own.checked_sub(self.duration / 2).is_none_or(|earliest| other >= earliest))
-    }
-
-    /// Whether `segment` is this one to the letter.
-    fn is_listed_as(&self, segment: &Segment) -> bool {
-        (self.sequence, &self.url, self.tagged_start) == (segment.sequence, &segment.url, segment.program_date_time)
-    }
-
-    /// Whether `segment` is provably of another count: its place by sequence number is not its place by content.
-    ///
-    /// The same number and another fragment, or the other way round, is proof. For order, times go first: a list by
-    /// producer time may hold fragments that were ingested in another order. They must differ by more than
-    /// `tolerance`, since some servers compute them anew for each playlist.
-    fn is_contradicted_by(&self, segment: &Segment, tolerance: Duration) -> bool {
-        let by_sequence = segment.sequence.cmp(&self.sequence);
-        let by_number = self.numbers(segment).map(|(own, other)| other.cmp(own));
-        if by_number.is_some_and(|by_number| by_number.is_eq() != by_sequence.is_eq()) {
-            return true;
-        }
-        let Some((own, other)) = self.tagged_start.zip(segment.program_date_time) else {
-            return by_number.is_some_and(|by_number| by_number != by_sequence);
-        };
-        let is_later = own.checked_add(tolerance).is_some_and(|latest| other > latest);
-        let is_earlier = own.checked_sub(tolerance).is_some_and(|earliest| other < earliest);
-        (is_later && by_sequence.is_le()) || (is_earlier && by_sequence.is_ge())
-    }
-
-    /// The time between the end of this segment and the start of `segment`; zero when they overlap.
-    fn time_until(&self, segment: &Segment) -> Option<Duration> {
-        let end = self.start?.checked_add(self.duration)?;
-        Some(segment.estimated_start?.duration_since(end).unwrap_or_default())
-    }
-}
-
 /// What is remembered of the newest playlist with segments.
 #[derive(Clone, Debug)]
 struct Snapshot {
@@ -239,7 +157,7 @@ enum Position {
     Start,
     /// After this segment of the present count.
     After(Mark),
-    /// After this segment of an earlier count.
+    /// After this segment of an earlier count, or of another variant.
     Rejoin(Mark),
 }
 
@@ -250,6 +168,10 @@ enum Position {
 pub struct PlaylistTracker {
     options: TrackerOptions,
     position: Position,
+    /// The segments listed last, the newest one at the end, for the next session to be matched with.
+    known: Vec<Identity>,
+    /// Whether the next playlist is of another variant of the same stream.
+    is_variant: bool,
     snapshot: Option<Snapshot>,
     target_duration: Duration,
     /// When the playlist last changed in this session.
@@ -265,6 +187,8 @@ impl PlaylistTracker {
         Self {
             options,
             position: Position::Start,
+            known: Vec::new(),
+            is_variant: false,
             snapshot: None,
             target_duration: Duration::ZERO,
             changed_at: None,
@@ -329,6 +253,15 @@ impl PlaylistTracker {
         self.is_complete = false;
     }
 
+    /// Announces that the next playlist is of another variant of the same stream.
+    ///
+    /// As [`begin_session`](Self::begin_session), but when neither numbers nor times tell, sequence numbers do: servers
+    /// keep those of variants in step.
+    pub fn begin_variant(&mut self) {
+        self.begin_session();
+        self.is_variant = true;
+    }
+
     /// Makes the next update leave out what lies before the live edge, complete playlists included.
     pub fn skip_to_live_edge(&mut self) {
         self.is_skip_asked = true;
@@ -360,6 +293,7 @@ impl PlaylistTracker {
 
     /// The sequence numbers that follow are of another count.
     fn begin_count(&mut self) {
+        self.is_variant = false;
         self.position = match std::mem::replace(&mut self.position, Position::Start) {
             Position::After(mark) | Position::Rejoin(mark) => Position::Rejoin(mark),
             Position::Start => Position::Start,
@@ -395,7 +329,7 @@ impl PlaylistTracker {
                 let passed = last.sequence.saturating_sub(mark.sequence).saturating_sub(listed as u64);
                 (start, (passed > 0).then_some(TrackerEvent::WindowPassed { missed: passed }))
             }
-            Position::Rejoin(mark) => match rejoin(mark, playlist, edge) {
+            Position::Rejoin(mark) => match self.rejoin(mark, playlist, edge) {
                 Some((start, continuity)) => (start, Some(TrackerEvent::Rejoined { continuity })),
                 // Nothing here is newer, and the place is not found: look again in the next playlist.
                 None => return (Vec::new(), None),
@@ -407,6 +341,9 @@ impl PlaylistTracker {
         }
         let fresh = segments.get(start..).unwrap_or_default().to_vec();
         self.position = Position::After(Mark::new(last));
+        let oldest = segments.len().saturating_sub(MAX_KNOWN);
+        self.known.clear();
+        self.known.extend(segments.get(oldest..).unwrap_or_default().iter().filter_map(Identity::of));
         (fresh, event)
     }
 
@@ -423,36 +360,52 @@ impl PlaylistTracker {
             _ => TrackerEvent::Skipped { missed: skipped },
         }
     }
-}
 
-/// Where to go on in a playlist of another count, and whether something is missing; `None` when only older segments
-/// are listed.
-fn rejoin(mark: &Mark, playlist: &MediaPlaylist, edge: usize) -> Option<(usize, Continuity)> {
-    let segments = playlist.segments.as_slice();
-    if let Some(start) = segments.iter().position(|segment| mark.precedes(segment) == Some(true)) {
-        let previous = start.checked_sub(1).and_then(|index| segments.get(index));
-        if previous.is_some_and(|previous| mark.is_same(previous)) {
-            return Some((start, Continuity::Seamless));
-        }
-        let about = segments.get(start).and_then(|segment| mark.time_until(segment));
-        let continuity = match about {
-            Some(gap) if gap <= mark.duration / 2 => Continuity::Seamless,
-            about => Continuity::Lost { about },
+    /// Where to go on in a playlist of another count, and whether something is missing; `None` when only older segments
+    /// are listed.
+    fn rejoin(&self, mark: &Mark, playlist: &MediaPlaylist, edge: usize) -> Option<(usize, Continuity)> {
+        let segments = playlist.segments.as_slice();
+        // The segment itself is the surest sign: order by number or time fails where fragments were ingested out of
+        // order, or where times jitter.
+        let known = segments.iter().rposition(|segment| {
+            Identity::of(segment).is_some_and(|identity| self.known.iter().rev().any(|known| *known == identity))
+        });
+        let oldest = match known {
+            Some(index) if segments.get(index).is_some_and(|segment| mark.is_identical(segment)) => {
+                return Some((index.saturating_add(1), Continuity::Seamless));
+            }
+            Some(index) if index.saturating_add(1) == segments.len() => return None,
+            Some(index) => index.saturating_add(1),
+            None => 0,
         };
-        return Some((start, continuity));
+        let is_newer = |segment: &Segment| mark.precedes(segment) == Some(true);
+        let newer = segments.iter().skip(oldest).position(is_newer);
+        if let Some(start) = newer.map(|index| index.saturating_add(oldest)) {
+            let previous = start.checked_sub(1).and_then(|index| segments.get(index));
+            if previous.is_some_and(|previous| mark.is_same(previous)) {
+                return Some((start, Continuity::Seamless));
+            }
+            let about = segments.get(start).and_then(|segment| mark.time_until(segment));
+            let continuity = match about {
+                Some(gap) if gap <= mark.duration / 2 => Continuity::Seamless,
+                about => Continuity::Lost { about },
+            };
+            return Some((start, continuity));
+        }
+        if segments.iter().any(|segment| mark.precedes(segment) == Some(false)) {
+            // All are old. If the last one is the one handed out last, the place is found.
+            return segments.last().filter(|last| mark.is_same(last)).map(|_| (segments.len(), Continuity::Seamless));
+        }
+        // Nothing tells by content. A plain server that was asked again goes on with its numbers and names; variants
+        // share their numbers.
+        let found = segments.binary_search_by_key(&mark.sequence, |segment| segment.sequence).ok();
+        if let Some(index) = found.filter(|index| {
+            let is_same_url = segments.get(*index).is_some_and(|segment| is_same_resource(&segment.url, &mark.url));
+            self.is_variant || is_same_url && !mark.is_numbered_by_session
+        }) {
+            return Some((index.saturating_add(1), Continuity::Seamless));
+        }
+        let start = if playlist.is_complete() { 0 } else { edge };
+        Some((start, Continuity::Lost { about: None }))
     }
-    if segments.iter().any(|segment| mark.precedes(segment) == Some(false)) {
-        // All are old. If the last one is the one handed out last, the place is found.
-        return segments.last().filter(|last| mark.is_same(last)).map(|_| (segments.len(), Continuity::Seamless));
-    }
-    // Nothing tells by content. A plain server that was asked again goes on with its numbers and names.
-    let found = segments.binary_search_by_key(&mark.sequence, |segment| segment.sequence).ok();
-    if let Some(index) = found.filter(|index| {
-        let is_same_url = segments.get(*index).is_some_and(|segment| is_same_resource(&segment.url, &mark.url));
-        is_same_url && !mark.is_numbered_by_session
-    }) {
-        return Some((index.saturating_add(1), Continuity::Seamless));
-    }
-    let start = if playlist.is_complete() { 0 } else { edge };
-    Some((start, Continuity::Lost { about: None }))
 }

@@ -1,9 +1,12 @@
 //! Which variant of a multivariant playlist is watched.
 
 use std::cmp::Reverse;
+use std::fmt;
+use std::str::FromStr;
 
 use super::playlist::{MultivariantPlaylist, Variant};
-use super::{Defect, ParseError, Word};
+use super::{Defect, ParseError, Word, decimal};
+use crate::error::{Error, ErrorKind};
 
 /// What a variant may have at most. The default caps nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +24,54 @@ impl VariantCaps {
         let is_above = |stated: Option<u64>, cap: Option<u64>| matches!((stated, cap), (Some(n), Some(max)) if n > max);
         let height = variant.resolution.map(|resolution| u64::from(resolution.height));
         !is_above(height, self.max_height.map(u64::from)) && !is_above(variant.bandwidth, self.max_bandwidth)
+    }
+}
+
+/// How a variant is chosen among those within the caps.
+///
+/// As text: `adaptive`, `highest`, `lowest`, or the place in the playlist, from 1, such as `2`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum VariantChoice {
+    /// The best one at first; a smaller one when the measured bandwidth cannot keep up, and back up again.
+    #[default]
+    Adaptive,
+    /// The best one, whatever the bandwidth.
+    Highest,
+    /// The smallest one.
+    Lowest,
+    /// The one at this place in the playlist, from 1, whatever the caps.
+    Listed(u32),
+}
+
+impl fmt::Display for VariantChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Adaptive => f.write_str("adaptive"),
+            Self::Highest => f.write_str("highest"),
+            Self::Lowest => f.write_str("lowest"),
+            Self::Listed(place) => write!(f, "{place}"),
+        }
+    }
+}
+
+impl FromStr for VariantChoice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text {
+            "adaptive" => Ok(Self::Adaptive),
+            "highest" => Ok(Self::Highest),
+            "lowest" => Ok(Self::Lowest),
+            _ => decimal::integer(text)
+                .and_then(|place| u32::try_from(place).ok())
+                .filter(|place| *place > 0)
+                .map(Self::Listed)
+                .ok_or_else(|| {
+                    let allowed = "adaptive, highest, lowest or a place in the playlist from 1";
+                    Error::new(ErrorKind::Config, format!("variant {text:?} ({allowed} is allowed)"))
+                }),
+        }
     }
 }
 
@@ -116,6 +167,21 @@ pub fn select<'a>(playlist: &'a MultivariantPlaylist, caps: &VariantCaps) -> Res
         .ok_or_else(|| nothing_to_watch(playlist).into())
 }
 
+/// The variants that may be switched between, the smallest first: the last one is what [`select`] takes. Of those that are
+/// of one size and one bandwidth, the first listed is meant, the others stand by for it.
+pub(crate) fn ladder(playlist: &MultivariantPlaylist, caps: &VariantCaps) -> Result<Vec<Variant>, ParseError> {
+    let best = select(playlist, caps)?;
+    if !best.is_within_caps {
+        return Ok(vec![best.variant.clone()]);
+    }
+    let size = |variant: &Variant| (variant.resolution.map_or(0, |size| size.pixels()), variant.bandwidth.unwrap_or(0));
+    let mut rungs: Vec<_> =
+        playlist.variants.iter().filter(|variant| is_candidate(variant) && caps.allow(variant)).collect();
+    rungs.sort_by_key(|variant| size(variant)); // stable, so that the first listed stays first
+    rungs.dedup_by_key(|variant| size(variant));
+    Ok(rungs.into_iter().cloned().collect())
+}
+
 fn nothing_to_watch(playlist: &MultivariantPlaylist) -> Defect {
     let mut codecs: Vec<Word> = Vec::new();
     for name in playlist.variants.iter().flat_map(Variant::codec_names) {
@@ -171,6 +237,35 @@ mod tests {
         ] {
             let selection = select(&playlist, &VariantCaps { max_height, max_bandwidth }).unwrap();
             assert_eq!((selection.variant.url.expose().path(), selection.is_within_caps), (path, is_within_caps));
+        }
+    }
+
+    #[test]
+    fn the_ladder_ends_with_the_best_and_names_each_size_once() {
+        let playlist = multivariant(&[
+            "BANDWIDTH=9000,RESOLUTION=1920x1080",
+            "BANDWIDTH=1000,RESOLUTION=640x360",
+            "BANDWIDTH=9000,RESOLUTION=1920x1080",
+            "BANDWIDTH=3000,RESOLUTION=1280x720",
+            "BANDWIDTH=64,CODECS=\"mp4a.40.2\"",
+        ]);
+        let paths = |caps| {
+            let rungs = ladder(&playlist, &caps).unwrap();
+            rungs.iter().map(|variant| variant.url.expose().path().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(paths(VariantCaps::default()), ["/b", "/d", "/a"]);
+        assert_eq!(paths(VariantCaps { max_height: Some(720), max_bandwidth: None }), ["/b", "/d"]);
+        assert_eq!(paths(VariantCaps { max_height: Some(72), max_bandwidth: None }), ["/b"]);
+    }
+
+    #[test]
+    fn choices_are_read_as_they_are_written() {
+        for text in ["adaptive", "highest", "lowest", "2"] {
+            assert_eq!(text.parse::<VariantChoice>().unwrap().to_string(), text);
+        }
+        for text in ["", "0", "best", "-1"] {
+            let error = text.parse::<VariantChoice>().unwrap_err();
+            assert!(error.to_string().contains("a place in the playlist from 1"), "{error}");
         }
     }
 

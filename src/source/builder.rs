@@ -11,19 +11,21 @@ use tokio::runtime;
 use super::delivery::Queue;
 use super::driver::{Driver, Inbox, Output as LaneSide};
 use super::machine::{Machine, MachineOptions};
-use super::options::{Config, Delivery, Pacing};
+use super::options::{Config, Delivery, GapFill, Pacing};
 use super::shared::Shared;
 use super::{FrameSource, SHUTDOWN};
 use crate::clock::{Clock, SystemClock};
 use crate::decode::{DecodePool, Decoder, FrameSelection, Lane, Openh264Decoder, Output};
 use crate::error::{Error, ErrorKind};
-use crate::hls::{LiveEdge, ReloadPolicy, VariantCaps};
+use crate::hls::{LiveEdge, ReloadPolicy, VariantCaps, VariantChoice};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::net::{Fetch, HttpClient};
 use crate::session::{SessionProvider, TimeOrigin};
 
 type MakeDecoder = Arc<dyn Fn(&Limits) -> Box<dyn Decoder> + Send + Sync>;
+
+const MAX_BUFFER_FRAMES: usize = 1000;
 
 /// The options of a [`FrameSource`]; all have defaults.
 #[must_use]
@@ -33,11 +35,14 @@ pub struct FrameSourceBuilder {
     config: Config,
     delivery: Delivery,
     pacing: Pacing,
+    gap_fill: GapFill,
+    buffer_frames: usize,
     selection: FrameSelection,
     output: Output,
     live_edge: LiveEdge,
     reload: ReloadPolicy,
     caps: VariantCaps,
+    variant: VariantChoice,
     limits: Limits,
     healthy_within: Duration,
     registry: Option<Registry>,
@@ -60,11 +65,14 @@ impl FrameSourceBuilder {
             config: Config::default(),
             delivery: Delivery::default(),
             pacing: Pacing::default(),
+            gap_fill: GapFill::default(),
+            buffer_frames: 4,
             selection: FrameSelection::default(),
             output: Output::default(),
             live_edge: LiveEdge::default(),
             reload: ReloadPolicy::default(),
             caps: VariantCaps::default(),
+            variant: VariantChoice::default(),
             limits: Limits::default(),
             healthy_within: Duration::from_secs(10),
             registry: None,
@@ -89,6 +97,19 @@ impl FrameSourceBuilder {
     /// When a decoded frame is handed out.
     pub fn pacing(mut self, pacing: Pacing) -> Self {
         self.pacing = pacing;
+        self
+    }
+
+    /// What is handed out while the connection is lost: nothing, unless told otherwise.
+    pub fn gap_fill(mut self, fill: GapFill) -> Self {
+        self.gap_fill = fill;
+        self
+    }
+
+    /// How many decoded frames may wait for the consumer: 1 to 1000, 4 by default. Each takes `height * stride` bytes; what
+    /// waits as compressed data is not counted here.
+    pub fn buffer_frames(mut self, frames: usize) -> Self {
+        self.buffer_frames = frames;
         self
     }
 
@@ -119,6 +140,12 @@ impl FrameSourceBuilder {
     /// The largest variant of a multivariant playlist that is taken.
     pub fn variant_caps(mut self, caps: VariantCaps) -> Self {
         self.caps = caps;
+        self
+    }
+
+    /// How a variant of a multivariant playlist is chosen; by measured bandwidth, unless told otherwise.
+    pub fn variant(mut self, choice: VariantChoice) -> Self {
+        self.variant = choice;
         self
     }
 
@@ -166,6 +193,10 @@ impl FrameSourceBuilder {
         self.config.check()?;
         self.provider.check()?;
         self.selection.checked()?;
+        if !(1..=MAX_BUFFER_FRAMES).contains(&self.buffer_frames) {
+            let context = format!("buffer_frames of {} (1 to {MAX_BUFFER_FRAMES} is allowed)", self.buffer_frames);
+            return Err(Error::new(ErrorKind::Config, context));
+        }
         if self.camera_id.is_empty() || self.camera_id.contains('\0') {
             return Err(Error::new(
                 ErrorKind::Config,
@@ -173,7 +204,7 @@ impl FrameSourceBuilder {
             ));
         }
         let metrics = Metrics::new(&self.camera_id, self.registry.as_ref())?;
-        let queue = Queue::new(self.delivery, self.pacing);
+        let queue = Queue::new(self.delivery, self.pacing, self.gap_fill, self.buffer_frames);
         let shared = Shared::new(self.camera_id, self.clock, self.limits, self.output, queue, metrics);
         let machine = MachineOptions {
             config: self.config,
@@ -181,6 +212,7 @@ impl FrameSourceBuilder {
             live_edge: self.live_edge,
             reload: self.reload,
             caps: self.caps,
+            variant: self.variant,
             is_renewable: self.provider.is_renewable(),
         };
         let plan = Plan {
@@ -208,7 +240,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn start(&self) -> Result<JoinHandle<()>, Error> {
+    pub(super) fn start(&self) -> Result<(JoinHandle<()>, Arc<Inbox>), Error> {
         let shared = &self.shared;
         let no_thread =
             |error: std::io::Error| Error::new(ErrorKind::Decoder, "thread that cannot be started").with_source(error);
@@ -225,7 +257,7 @@ impl Plan {
         shared.decode_on(Arc::new(pool), Arc::new(lane));
         let driver = Driver {
             shared: shared.clone(),
-            inbox,
+            inbox: inbox.clone(),
             machine: Machine::new(self.machine.clone()),
             provider: self.provider.clone(),
             fetch,
@@ -234,11 +266,12 @@ impl Plan {
             captures: Default::default(),
             time_origin: TimeOrigin::Producer,
             bandwidth: None,
+            loading: (0, None),
         };
         let thread = Builder::new().name(format!("source {}", shared.camera_id)).spawn(move || {
             runtime.block_on(driver.run());
             runtime.shutdown_timeout(SHUTDOWN);
         });
-        thread.map_err(no_thread)
+        Ok((thread.map_err(no_thread)?, inbox))
     }
 }

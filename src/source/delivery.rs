@@ -6,11 +6,9 @@ use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::frame::Frame;
-use super::options::{Delivery, Pacing};
+use super::options::{Delivery, GapFill, Pacing};
 use crate::error::Error;
 
-/// Frames decoded ahead of the consumer. Few, since each has megabytes; the rest waits as compressed data.
-const QUEUE_FRAMES: usize = 4;
 /// With [`Delivery::Latest`], frames wait here until they are due.
 const LATEST_FRAMES: usize = 8;
 /// A frame that is due later than this is due now: times jumped.
@@ -48,6 +46,44 @@ impl Pacer {
     }
 }
 
+/// Repeats the last frame while the connection is lost.
+#[derive(Debug, Default)]
+struct Holder {
+    last: Option<Frame>,
+    /// Between the last two frames.
+    interval: Option<Duration>,
+    due: Option<Instant>,
+}
+
+/// The rhythm of a stream of which one frame was seen.
+const DEFAULT_INTERVAL: Duration = Duration::from_millis(40);
+const MAX_INTERVAL: Duration = Duration::from_secs(2);
+
+impl Holder {
+    fn look(&mut self, frame: &Frame) {
+        let step = self.last.as_ref().and_then(|last| frame.captured_at().duration_since(last.captured_at()).ok());
+        if let Some(step) = step.filter(|step| !step.is_zero() && *step <= MAX_INTERVAL) {
+            self.interval = Some(step);
+        }
+        (self.last, self.due) = (Some(frame.clone()), None);
+    }
+
+    fn next(&mut self, now: Instant) -> Next {
+        let Some(last) = &self.last else { return Next::Empty };
+        let due = *self.due.get_or_insert(now);
+        if due > now {
+            return Next::At(due);
+        }
+        let interval = self.interval.unwrap_or(DEFAULT_INTERVAL);
+        // A consumer that was away does not get a burst.
+        self.due = Some(if due + interval < now { now + interval } else { due + interval });
+        let mut frame = last.clone();
+        frame.meta.is_synthetic = true;
+        (frame.meta.is_keyframe, frame.meta.gap_before, frame.meta.resolution_changed) = (false, None, false);
+        Next::Frame(Box::new(frame))
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     frames: VecDeque<(Frame, Instant)>,
@@ -55,6 +91,9 @@ struct State {
     end: Option<Option<Error>>,
     waker: Option<Waker>,
     superseded: u64,
+    /// Whether the connection is lost.
+    is_interrupted: bool,
+    holder: Holder,
 }
 
 /// Bounded by the lane, which asks for room before it decodes.
@@ -62,16 +101,21 @@ struct State {
 pub(crate) struct Queue {
     is_latest: bool,
     is_paced: bool,
+    is_held: bool,
+    /// Frames decoded ahead of the consumer.
+    capacity: usize,
     state: Mutex<State>,
     changed: Condvar,
 }
 
 impl Queue {
-    pub(crate) fn new(delivery: Delivery, pacing: Pacing) -> Self {
+    pub(crate) fn new(delivery: Delivery, pacing: Pacing, fill: GapFill, buffer_frames: usize) -> Self {
         let is_latest = delivery == Delivery::Latest;
         Self {
             is_latest,
             is_paced: is_latest || pacing == Pacing::ByTime,
+            is_held: fill == GapFill::HoldLast,
+            capacity: if is_latest { buffer_frames.max(LATEST_FRAMES) } else { buffer_frames },
             state: Mutex::default(),
             changed: Condvar::new(),
         }
@@ -82,7 +126,7 @@ impl Queue {
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        self.len() < if self.is_latest { LATEST_FRAMES } else { QUEUE_FRAMES }
+        self.len() < self.capacity
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -112,6 +156,15 @@ impl Queue {
     pub(crate) fn cancel(&self, error: Option<Error>) {
         self.lock().frames.clear();
         self.end(error);
+    }
+
+    /// Says whether the connection is lost, so that frames may be repeated.
+    pub(crate) fn interrupt(&self, is_interrupted: bool) {
+        let mut state = self.lock();
+        if self.is_held && state.is_interrupted != is_interrupted {
+            state.is_interrupted = is_interrupted;
+            self.wake(state);
+        }
     }
 
     fn wake(&self, mut state: MutexGuard<'_, State>) {
@@ -155,11 +208,17 @@ impl Queue {
         match state.frames.front() {
             Some((_, due)) if self.is_paced && *due > now => Next::At(*due),
             Some(_) => match state.frames.pop_front() {
-                Some((frame, _)) => Next::Frame(Box::new(frame)),
+                Some((frame, _)) => {
+                    if self.is_held {
+                        state.holder.look(&frame);
+                    }
+                    Next::Frame(Box::new(frame))
+                }
                 None => Next::Empty,
             },
             None => match &mut state.end {
                 Some(error) => Next::End(error.take()),
+                None if state.is_interrupted => state.holder.next(now),
                 None => Next::Empty,
             },
         }
@@ -185,7 +244,10 @@ impl Queue {
     pub(crate) fn wait(&self, longest: Duration, now: Instant) {
         let state = self.lock();
         let due = state.frames.front().map(|(_, due)| due.saturating_duration_since(now));
-        let due = due.filter(|_| self.is_paced);
+        let due = due.filter(|_| self.is_paced).or_else(|| {
+            let held = state.holder.due.filter(|_| state.is_interrupted && state.frames.is_empty());
+            held.map(|due| due.saturating_duration_since(now))
+        });
         if state.frames.is_empty() && state.end.is_none() || due.is_some_and(|due| !due.is_zero()) {
             let longest = due.map_or(longest, |due| due.min(longest));
             drop(self.changed.wait_timeout(state, longest).unwrap_or_else(PoisonError::into_inner));
@@ -228,6 +290,7 @@ mod tests {
                 session_generation: 1,
                 gap_before: None,
                 resolution_changed: false,
+                is_synthetic: false,
             },
         }
     }
@@ -242,8 +305,34 @@ mod tests {
     }
 
     #[test]
+    fn the_last_frame_is_held_in_its_rhythm_while_the_connection_is_lost() {
+        let queue = Queue::new(Delivery::All, Pacing::AsDecoded, GapFill::HoldLast, 4);
+        let start = SystemClock.now();
+        let at = |millis| start + Duration::from_millis(millis);
+        queue.interrupt(true);
+        assert_eq!(taken(&queue, start), "empty", "nothing was there to hold");
+        [0, 100].into_iter().for_each(|millis| queue.push(frame(millis), start));
+        assert_eq!([taken(&queue, start), taken(&queue, start)], ["0", "100"]);
+        match queue.try_take(at(10)) {
+            Next::Frame(frame) => {
+                assert!(frame.meta.is_synthetic);
+                assert_eq!(frame.captured_at(), SystemTime::UNIX_EPOCH + Duration::from_millis(100), "its true time");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(taken(&queue, at(50)), "in 60 ms");
+        assert_eq!(taken(&queue, at(110)), "100");
+        assert_eq!(taken(&queue, at(5000)), "100", "no burst for a consumer that was away");
+        assert_eq!(taken(&queue, at(5000)), "in 100 ms");
+        queue.push(frame(200), at(5010));
+        assert_eq!(taken(&queue, at(5010)), "200", "a real frame does not wait");
+        queue.interrupt(false);
+        assert_eq!(taken(&queue, at(9000)), "empty");
+    }
+
+    #[test]
     fn frames_leave_in_order_and_the_end_comes_last() {
-        let queue = Queue::new(Delivery::All, Pacing::AsDecoded);
+        let queue = Queue::new(Delivery::All, Pacing::AsDecoded, GapFill::None, 4);
         let now = SystemClock.now();
         (0..4).for_each(|n| queue.push(frame(n), now));
         assert!(!queue.has_room());
@@ -255,7 +344,7 @@ mod tests {
 
     #[test]
     fn paced_frames_keep_the_rhythm_of_capture() {
-        let queue = Queue::new(Delivery::All, Pacing::ByTime);
+        let queue = Queue::new(Delivery::All, Pacing::ByTime, GapFill::None, 4);
         let start = SystemClock.now();
         [0, 100, 200].into_iter().for_each(|millis| queue.push(frame(millis), start));
         let at = |millis| start + Duration::from_millis(millis);
@@ -276,7 +365,7 @@ mod tests {
 
     #[test]
     fn the_latest_due_frame_replaces_older_ones_and_takes_over_their_gap() {
-        let queue = Queue::new(Delivery::Latest, Pacing::AsDecoded);
+        let queue = Queue::new(Delivery::Latest, Pacing::AsDecoded, GapFill::None, 4);
         let start = SystemClock.now();
         let at = |millis| start + Duration::from_millis(millis);
         let mut first = frame(0);

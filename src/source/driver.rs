@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tracing::{debug, info, warn};
 
 use super::capture::{CaptureClock, Start};
 use super::frame::{Frame, FrameMeta};
-use super::machine::{Action, Input, Machine};
+use super::machine::{Action, Download, Input, Machine, Moment};
 use super::shared::Shared;
 use crate::decode::{Job, LaneFrame, LaneOutput, LaneStep};
 use crate::error::{Error, ErrorKind, Stage};
@@ -36,9 +36,19 @@ pub(super) struct Origin {
 /// Requests that came to an end.
 enum Done {
     Opened(Result<Session, Error>),
-    Playlist { generation: u32, requested_at: Instant, result: Result<Response, Error> },
+    Playlist {
+        generation: u32,
+        requested_at: Instant,
+        result: Result<Response, Error>,
+    },
     Init(Result<Response, Error>),
-    Segment { segment: Box<Segment>, generation: u32, requested_at: Instant, result: Result<Response, Error> },
+    Segment {
+        load: u64,
+        segment: Box<Segment>,
+        generation: u32,
+        requested_at: Instant,
+        result: Result<Response, Error>,
+    },
 }
 
 /// What the lane has to tell the driver.
@@ -49,7 +59,7 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    fn put(&self, input: Input) {
+    pub(super) fn put(&self, input: Input) {
         let mut inputs = self.inputs.lock().unwrap_or_else(PoisonError::into_inner);
         // Frames are news only to somebody who has seen the one before.
         if !(matches!(input, Input::Frame) && matches!(inputs.back(), Some(Input::Frame))) {
@@ -97,6 +107,7 @@ impl Output {
                 session_generation: origin.generation,
                 gap_before,
                 resolution_changed: frame.resolution_changed,
+                is_synthetic: false,
             },
         }
     }
@@ -146,6 +157,8 @@ pub(super) struct Driver {
     pub(super) time_origin: TimeOrigin,
     /// Smoothed bits a second of segment downloads.
     pub(super) bandwidth: Option<f64>,
+    /// The segment under way: its count, and how to end it.
+    pub(super) loading: (u64, Option<AbortHandle>),
 }
 
 impl Driver {
@@ -156,7 +169,7 @@ impl Driver {
         let mut input = Input::Tick;
         loop {
             let (now, wall) = (self.shared.clock.now(), self.shared.clock.wall());
-            self.machine.handle(input, now, wall, fastrand::f64(), &mut actions);
+            self.machine.handle(input, Moment { now, wall, chance: fastrand::f64() }, &mut actions);
             for action in actions.drain(..) {
                 if self.act(action, &mut tasks) {
                     return;
@@ -187,11 +200,13 @@ impl Driver {
             tokio::select! {
                 () = self.shared.stop.notified() => return None,
                 () = self.inbox.notify.notified() => {}
-                Some(done) = tasks.join_next() => return Some(match done {
-                    Ok(done) => self.done(done),
-                    Err(error) => Input::DecodeFailed(
-                        Error::new(ErrorKind::Stopped, "task that panicked; please report this").with_source(error)),
-                }),
+                Some(done) = tasks.join_next() => match done {
+                    Ok(Done::Segment { load, .. }) if load != self.loading.0 => {} // given up meanwhile
+                    Ok(done) => return Some(self.done(done)),
+                    Err(error) if error.is_cancelled() => {}
+                    Err(error) => return Some(Input::DecodeFailed(
+                        Error::new(ErrorKind::Stopped, "task that panicked; please report this").with_source(error))),
+                },
                 () = self.shared.clock.sleep(wait) => if deadline.is_some_and(|time| time <= self.shared.clock.now()) {
                     return Some(Input::Tick);
                 },
@@ -204,9 +219,10 @@ impl Driver {
         let requested_at = self.shared.clock.now();
         let limits = &self.shared.limits;
         match action {
-            Action::OpenSession => {
-                let (provider, duration) = (self.provider.clone(), self.session_duration);
-                tasks.spawn(async move { Done::Opened(provider.open(SessionRequest::new(duration)).await) });
+            Action::OpenSession { resume_from } => {
+                let provider = self.provider.clone();
+                let request = SessionRequest { duration: self.session_duration, resume_from };
+                tasks.spawn(async move { Done::Opened(provider.open(request).await) });
             }
             Action::LoadPlaylist { url, generation } => {
                 let request = Request::new(url, "max_playlist_bytes", limits.max_playlist_bytes, PLAYLIST_TIMEOUT);
@@ -226,10 +242,18 @@ impl Driver {
                     Request::new(segment.url.clone(), "max_segment_bytes", limits.max_segment_bytes, SEGMENT_TIMEOUT)
                         .range(segment.byte_range.map(range));
                 let fetch = self.fetch.clone();
-                tasks.spawn(async move {
+                self.loading.0 += 1;
+                let load = self.loading.0;
+                self.loading.1 = Some(tasks.spawn(async move {
                     let result = fetch.fetch(request).await;
-                    Done::Segment { segment: Box::new(segment), generation, requested_at, result }
-                });
+                    Done::Segment { load, segment: Box::new(segment), generation, requested_at, result }
+                }));
+            }
+            Action::AbandonSegment => {
+                self.loading.0 += 1;
+                if let Some(task) = self.loading.1.take() {
+                    task.abort();
+                }
             }
             Action::Break(gap) => {
                 debug!(camera = %self.shared.camera_id, cause = %gap.cause, segments = gap.segments, "gap in the stream");
@@ -242,9 +266,22 @@ impl Driver {
             }
             Action::Recovering { error, recovery, retry_in } => {
                 warn!(camera = %self.shared.camera_id, error = %Chain(&error), ?recovery, ?retry_in, "recovering");
-                self.shared.recovering(&error, recovery);
+                self.shared.recovering(&error);
             }
-            Action::Refreshed => self.shared.metrics.url_refreshes.inc(),
+            Action::Waiting { error, retry_in } => {
+                info!(camera = %self.shared.camera_id, reason = %Chain(&error), ?retry_in, "camera is silent");
+                self.shared.note(&error);
+            }
+            Action::Silent(is_silent) => self.shared.set_silent(is_silent),
+            Action::Began { time_origin, is_refresh } => {
+                info!(camera = %self.shared.camera_id, is_refresh, "session began");
+                self.time_origin = time_origin;
+                self.shared.session_began(is_refresh);
+            }
+            Action::Switched { bandwidth } => {
+                info!(camera = %self.shared.camera_id, bandwidth, "variant switched");
+                self.shared.metrics.variant_switches.inc();
+            }
             Action::Stop(result) => {
                 self.shared.finish(result.err());
                 return true;
@@ -255,12 +292,7 @@ impl Driver {
 
     fn done(&mut self, done: Done) -> Input {
         match done {
-            Done::Opened(result) => {
-                if let Ok(session) = &result {
-                    self.time_origin = session.time_origin;
-                }
-                Input::Opened(result)
-            }
+            Done::Opened(result) => Input::Opened(result),
             Done::Playlist { generation, requested_at, result } => {
                 let result = result.and_then(|response| {
                     self.shared.metrics.bytes.inc_by(response.body.len() as u64);
@@ -274,18 +306,20 @@ impl Driver {
                 self.demuxer = Some(Demuxer::new(init, self.shared.limits.clone()));
                 Ok(())
             })),
-            Done::Segment { segment, generation, requested_at, result } => match result {
+            Done::Segment { segment, generation, requested_at, result, .. } => match result {
                 Ok(response) => {
-                    self.measure(response.body.len(), requested_at);
-                    self.demux(*segment, generation, response)
+                    let download = self.measure(response.body.len(), requested_at);
+                    let (result, is_in_lane) = self.demux(*segment, generation, response);
+                    Input::Segment { result, is_in_lane, download: Some(download) }
                 }
-                Err(error) => Input::Segment { result: Err(error), is_in_lane: false },
+                Err(error) => Input::Segment { result: Err(error), is_in_lane: false, download: None },
             },
         }
     }
 
-    fn measure(&mut self, bytes: usize, requested_at: Instant) {
-        let seconds = self.shared.clock.now().saturating_duration_since(requested_at).as_secs_f64();
+    fn measure(&mut self, bytes: usize, requested_at: Instant) -> Download {
+        let elapsed = self.shared.clock.now().saturating_duration_since(requested_at);
+        let seconds = elapsed.as_secs_f64();
         let metrics = &self.shared.metrics;
         metrics.segments.inc();
         metrics.bytes.inc_by(bytes as u64);
@@ -294,10 +328,11 @@ impl Driver {
         let smoothed = self.bandwidth.map_or(rate, |before| before + 0.3 * (rate - before));
         self.bandwidth = Some(smoothed);
         metrics.bandwidth.set(smoothed);
+        Download { bytes, elapsed }
     }
 
-    /// Cuts a segment into access units for the lane.
-    fn demux(&mut self, segment: Segment, generation: u32, response: Response) -> Input {
+    /// Cuts a segment into access units for the lane, and says whether there were any.
+    fn demux(&mut self, segment: Segment, generation: u32, response: Response) -> (Result<(), Error>, bool) {
         let arrived = self.shared.clock.wall();
         let mut units = Vec::new();
         let result = match &mut self.demuxer {
@@ -314,13 +349,12 @@ impl Driver {
         let (Some(first), Some(last)) =
             (times().min_by_key(|pts| pts.as_nanos()), times().max_by_key(|pts| pts.as_nanos()))
         else {
-            let result = result.map_err(Error::from);
-            return Input::Segment { result, is_in_lane: false };
+            return (result.map_err(Error::from), false);
         };
         let start = self.captures.start(&segment, self.time_origin, first, last, arrived);
         let origin = Arc::new(Origin { segment, generation, start });
         self.shared.give(Job::Units(units, origin));
-        Input::Segment { result: result.map_err(|error| Error::from(error).at(Stage::Segment)), is_in_lane: true }
+        (result.map_err(|error| Error::from(error).at(Stage::Segment)), true)
     }
 }
 

@@ -89,4 +89,7 @@ pub struct FrameMeta {
     pub gap_before: Option<Gap>,
     /// Whether width or height differ from the frame before.
     pub resolution_changed: bool,
+    /// Whether this is the frame before once more, to keep the rhythm while none comes
+    /// ([`GapFill::HoldLast`](crate::GapFill::HoldLast)). All else is that frame's.
+    pub is_synthetic: bool,
 }

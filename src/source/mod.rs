@@ -20,10 +20,12 @@ pub use builder::FrameSourceBuilder;
 pub use frame::{Frame, FrameMeta};
 pub use frames::{BlockingFrames, Frames};
 pub use machine::ConnectionState;
-pub use options::{Config, Delivery, Pacing};
+pub use options::{Config, Delivery, GapFill, Pacing};
 pub use shared::Stats;
 
 use builder::Plan;
+use driver::Inbox;
+use machine::Input;
 use shared::Shared;
 
 use crate::error::{Error, ErrorKind};
@@ -77,8 +79,8 @@ impl FrameSource {
         if running.is_some() {
             return Err(Error::new(ErrorKind::Config, "source that was started before; build another one"));
         }
-        let thread = self.plan.start()?;
-        let started = Arc::new(Running { shared: self.plan.shared.clone(), thread: Mutex::new(Some(thread)) });
+        let (thread, inbox) = self.plan.start()?;
+        let started = Arc::new(Running { shared: self.plan.shared.clone(), inbox, thread: Mutex::new(Some(thread)) });
         *running = Some(started.clone());
         Ok(Frames::new(started))
     }
@@ -91,6 +93,24 @@ impl FrameSource {
     pub fn stop(&self) {
         if let Some(running) = &*self.running() {
             running.stop();
+        }
+    }
+
+    /// Replaces the session now instead of shortly before it expires. The present one is read until the next one works, so
+    /// no frame is lost. Without effect on a URL that stays the same.
+    pub fn refresh(&self) {
+        self.tell(Input::Refresh);
+    }
+
+    /// Gives the connection up and makes it anew, without waiting for a delay. Frames go on where they were, as far as
+    /// the server still has them.
+    pub fn reconnect(&self) {
+        self.tell(Input::Reconnect);
+    }
+
+    fn tell(&self, input: Input) {
+        if let Some(running) = &*self.running() {
+            running.inbox.put(input);
         }
     }
 
@@ -130,6 +150,7 @@ impl Drop for FrameSource {
 #[derive(Debug)]
 struct Running {
     shared: Arc<Shared>,
+    inbox: Arc<Inbox>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 

@@ -20,8 +20,11 @@ pub struct Config {
     pub max_reconnect_delay: Duration,
     /// What each delay is to the one before; at least 1.
     pub backoff_multiplier: f64,
-    /// So many failures in a row without a frame end the source with a fatal error. At least 1.
+    /// So many failures in a row without a frame end the source with a fatal error. At least 1. A camera that sends
+    /// nothing is no failure.
     pub max_consecutive_errors: u32,
+    /// How long a camera may send nothing before that ends the source with a fatal error; `None` waits for ever.
+    pub max_silence: Option<Duration>,
 }
 
 impl Default for Config {
@@ -33,6 +36,7 @@ impl Default for Config {
             max_reconnect_delay: Duration::from_secs(60),
             backoff_multiplier: 2.0,
             max_consecutive_errors: 10,
+            max_silence: None,
         }
     }
 }
@@ -48,6 +52,7 @@ impl Config {
             max_reconnect_delay: Duration::from_secs(300),
             backoff_multiplier: 2.0,
             max_consecutive_errors: 20,
+            max_silence: None,
         }
     }
 
@@ -61,6 +66,7 @@ impl Config {
             max_reconnect_delay: Duration::from_secs(10),
             backoff_multiplier: 1.5,
             max_consecutive_errors: 5,
+            max_silence: None,
         }
     }
 
@@ -87,6 +93,8 @@ impl Config {
             wrong("backoff_multiplier", &self.backoff_multiplier, "1 to 100")
         } else if self.max_consecutive_errors == 0 {
             wrong("max_consecutive_errors", &0, "at least 1")
+        } else if self.max_silence.is_some_and(|longest| longest.is_zero()) {
+            wrong("max_silence", &Duration::ZERO, "more than 0s, or none")
         } else {
             Ok(())
         }
@@ -158,6 +166,21 @@ pub enum Pacing {
 }
 
 crate::options::words!(Pacing, AsDecoded = "as-decoded", ByTime = "by-time");
+
+/// What is handed out while the connection is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum GapFill {
+    /// Nothing.
+    #[default]
+    None,
+    /// The last frame again and again, in the stream's rhythm, with
+    /// [`is_synthetic`](crate::FrameMeta::is_synthetic) set and the time it was really captured at. Such frames are
+    /// counted apart and make nobody healthy.
+    HoldLast,
+}
+
+crate::options::words!(GapFill, None = "none", HoldLast = "hold-last");
 
 #[cfg(test)]
 mod tests {

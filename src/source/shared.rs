@@ -12,7 +12,7 @@ use super::frame::Frame;
 use super::machine::ConnectionState;
 use crate::clock::Clock;
 use crate::decode::{DecodePool, Job, Lane, Output};
-use crate::error::{Error, Recovery};
+use crate::error::Error;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 
@@ -32,16 +32,24 @@ pub struct Stats {
     pub frames_superseded: u64,
     /// Segments downloaded.
     pub segments: u64,
+    /// Frames repeated while the connection was lost ([`GapFill::HoldLast`](crate::GapFill::HoldLast)).
+    pub frames_synthetic: u64,
     /// Bytes downloaded.
     pub bytes: u64,
     /// Smoothed download rate of segments, bits a second.
     pub bandwidth: f64,
+    /// Times another variant was switched to.
+    pub variant_switches: u64,
     /// Times the stream was lost and opened again.
     pub reconnects: u64,
     /// Sessions opened to replace one before it expired.
     pub refreshes: u64,
     /// Requests, segments and pictures that failed.
     pub errors: u64,
+    /// Age of the session that is read.
+    pub session_age: Option<Duration>,
+    /// How long the camera has been found silent; `None` while it sends.
+    pub silent_for: Option<Duration>,
     /// Frames decoded and not yet taken.
     pub queued: usize,
     /// Width and height of the last frame handed out.
@@ -59,6 +67,8 @@ struct Latest {
     size: Option<(usize, usize)>,
     latency: Option<Duration>,
     taken_at: Option<Instant>,
+    session_began: Option<Instant>,
+    silent_since: Option<Instant>,
     error: Option<String>,
 }
 
@@ -128,6 +138,31 @@ impl Shared {
     pub(super) fn set_state(&self, state: ConnectionState) {
         self.state.store(state as u8, Ordering::Relaxed);
         self.metrics.connection_state.set(state as i64);
+        self.queue.interrupt(state == ConnectionState::Reconnecting);
+    }
+
+    pub(super) fn set_silent(&self, is_silent: bool) {
+        self.metrics.camera_silent.set(i64::from(is_silent));
+        lock(&self.latest).silent_since = is_silent.then(|| self.clock.now());
+    }
+
+    /// A session is read from now on, in place of one that worked or of one that was lost.
+    pub(super) fn session_began(&self, is_refresh: bool) {
+        let metrics = &self.metrics;
+        if let Ok(time) = self.clock.wall().duration_since(SystemTime::UNIX_EPOCH) {
+            metrics.session_start_timestamp.set(time.as_secs_f64());
+        }
+        let is_first = lock(&self.latest).session_began.replace(self.clock.now()).is_none();
+        if is_refresh {
+            metrics.url_refreshes.inc();
+        } else if !is_first {
+            metrics.reconnects.inc();
+        }
+    }
+
+    /// Keeps the last failure for [`Stats`].
+    pub(super) fn note(&self, error: &Error) {
+        lock(&self.latest).error = Some(Chain(error).to_string());
     }
 
     pub(super) fn state(&self) -> ConnectionState {
@@ -139,25 +174,24 @@ impl Shared {
             .unwrap_or(Error)
     }
 
-    pub(super) fn recovering(&self, error: &Error, recovery: Recovery) {
+    pub(super) fn recovering(&self, error: &Error) {
         self.metrics.read_errors.inc();
-        if recovery == Recovery::RefreshSession {
-            self.metrics.reconnects.inc();
-        }
-        lock(&self.latest).error = Some(Chain(error).to_string());
+        self.note(error);
     }
 
     /// The driver's last word.
     pub(super) fn finish(&self, error: Option<Error>) {
         if let Some(error) = &error {
-            self.metrics.read_errors.inc();
-            lock(&self.latest).error = Some(Chain(error).to_string());
+            self.recovering(error);
         }
         self.queue.end(error);
     }
 
     /// Counts a frame that goes to the user, and lets the lane make another one.
     pub(super) fn taken(&self, frame: &Frame) {
+        if frame.meta.is_synthetic {
+            return self.metrics.frames_synthetic.inc();
+        }
         let latency = self.clock.wall().duration_since(frame.captured_at()).ok();
         let metrics = &self.metrics;
         metrics.frames.inc();
@@ -183,22 +217,27 @@ impl Shared {
     pub(super) fn stats(&self) -> Stats {
         let metrics = &self.metrics;
         let latest = lock(&self.latest);
+        let since = |time: Option<Instant>| Some(self.clock.now().saturating_duration_since(time?));
         Stats {
             frames: metrics.frames.get(),
             gaps: metrics.gaps(),
-            frames_lost: metrics.frames_lost.get(),
-            segments_lost: metrics.segments_lost.get(),
+            frames_lost: metrics.frames_lost(),
+            segments_lost: metrics.segments_lost(),
             frames_superseded: metrics.frames_superseded.get(),
             segments: metrics.segments.get(),
+            frames_synthetic: metrics.frames_synthetic.get(),
             bytes: metrics.bytes.get(),
             bandwidth: metrics.bandwidth.get(),
+            variant_switches: metrics.variant_switches.get(),
             reconnects: metrics.reconnects.get(),
             refreshes: metrics.url_refreshes.get(),
             errors: metrics.read_errors.get(),
+            session_age: since(latest.session_began),
+            silent_for: since(latest.silent_since),
             queued: self.queue.len(),
             size: latest.size,
             latency: latest.latency,
-            last_frame_age: latest.taken_at.map(|time| self.clock.now().saturating_duration_since(time)),
+            last_frame_age: since(latest.taken_at),
             last_error: latest.error.clone(),
         }
     }

@@ -1,0 +1,336 @@
+//! Sessions that take each other's place, pages of an archive, variants, silence.
+
+use super::*;
+use crate::session::Page;
+
+fn silence() -> Error {
+    let context = "No fragments found in the stream for the streaming request.";
+    Error::new(ErrorKind::Session, context).with_status(404).with_code("ResourceNotFoundException")
+}
+
+impl Bench {
+    /// A machine that reads, and whose next session was just opened.
+    fn refreshing() -> Self {
+        let mut bench = Self::new(options());
+        bench.open(Some(300));
+        bench.playlist(media_playlist(0, 2, 0, "a"));
+        bench.input(Input::Init(Ok(())));
+        bench.segment();
+        bench.segment();
+        bench.input(Input::Refresh);
+        bench.open(Some(600));
+        bench.said();
+        bench
+    }
+
+    fn playlist_of(&mut self, generation: u32, playlist: Playlist) {
+        self.input(Input::Playlist { generation, requested_at: self.now, result: Ok(playlist) });
+    }
+
+    fn resumes_from(&mut self) -> Option<SystemTime> {
+        let resume_from = self.actions.iter().find_map(|action| match action {
+            Action::OpenSession { resume_from } => Some(*resume_from),
+            _ => None,
+        });
+        self.said();
+        resume_from.expect("a session to be opened")
+    }
+
+    fn open_page(&mut self, page: Page) {
+        let session = Session::new(SecretUrl::parse(BASE).unwrap()).page(page);
+        self.input(Input::Opened(Ok(session)));
+    }
+}
+
+/// The programme time of a segment of `media_playlist`.
+fn start_of(segment: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600 + 2 * segment)
+}
+
+#[test]
+fn the_old_session_is_read_until_the_next_one_has_a_playlist() {
+    let mut bench = Bench::refreshing();
+    bench.wait();
+    assert_eq!(bench.said(), ["playlist of 1"], "beside the request for the next session's");
+    bench.playlist_of(1, media_playlist(0, 3, 0, "a"));
+    assert_eq!(bench.said(), ["segment 2 of 1"]);
+    bench.segment();
+    bench.playlist_of(2, parse("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nmedia?SessionToken=b\n"));
+    bench.playlist_of(2, media_playlist(1, 3, 0, "b"));
+    assert_eq!(bench.said(), ["playlist of 2", "refreshed", "init"]);
+    bench.input(Input::Init(Ok(())));
+    assert_eq!(bench.said(), ["segment 3 of 2"], "no gap, nothing twice");
+    bench.playlist_of(1, media_playlist(0, 5, 0, "a"));
+    assert_eq!(bench.said(), Vec::<String>::new(), "a late answer of the old session");
+}
+
+#[test]
+fn a_next_session_that_does_not_work_is_forgotten_and_tried_again() {
+    for error in [network(403), network(404), Error::new(ErrorKind::Playlist, "HTML")] {
+        let is_retried = error.recovery() == Recovery::Retry;
+        let mut bench = Bench::refreshing();
+        for _ in 0..if is_retried { 4 } else { 1 } {
+            bench.playlist_fails(error.clone().at(Stage::Playlist));
+            bench.now += Duration::from_secs(1);
+            bench.input(Input::Tick);
+        }
+        let said = bench.said();
+        assert!(!said.iter().any(|said| ["reconnecting", "open"].contains(&said.as_str())), "{said:?}");
+        assert!(bench.machine.upcoming.is_none());
+        assert_eq!(bench.machine.errors, 0);
+        bench.playlist_of(1, media_playlist(0, 3, 0, "a"));
+        assert!(bench.said().contains(&"segment 2 of 1".to_owned()), "the old session is read on");
+        bench.now += Duration::from_secs(5);
+        bench.input(Input::Tick);
+        assert!(bench.said().contains(&"open".to_owned()), "the first backoff delay");
+    }
+}
+
+#[test]
+fn an_old_session_that_is_refused_gives_way_to_the_next_one_at_once() {
+    let mut bench = Bench::refreshing();
+    bench.wait();
+    bench.said();
+    let refused = Input::Playlist { generation: 1, requested_at: bench.now, result: Err(network(403)) };
+    bench.input(refused);
+    assert_eq!(bench.said(), ["reconnecting", "RefreshSession"]);
+    bench.playlist(media_playlist(1, 3, 0, "b"));
+    assert_eq!(bench.said(), ["began", "init"]);
+}
+
+#[test]
+fn at_most_two_sessions_are_open() {
+    let mut bench = Bench::refreshing();
+    for _ in 0..30 {
+        bench.now += Duration::from_secs(30);
+        bench.input(Input::Refresh);
+        bench.input(Input::Tick);
+    }
+    assert!(!bench.said().contains(&"open".to_owned()), "the next one has not answered yet");
+}
+
+#[test]
+fn the_user_may_ask_for_a_refresh_or_a_reconnect() {
+    let mut bench = Bench::reading(options(), 1);
+    bench.segment();
+    bench.said();
+    bench.input(Input::Refresh);
+    assert_eq!(bench.said(), ["open"]);
+    bench.open(None);
+    bench.playlist(media_playlist(0, 2, 0, "b"));
+    assert_eq!(bench.said(), ["playlist of 2", "refreshed", "init"]);
+    bench.input(Input::Init(Ok(())));
+    bench.segment();
+    bench.said();
+    bench.input(Input::Reconnect);
+    assert_eq!(bench.said(), ["reconnecting", "open"], "without a delay");
+    bench.open(None);
+    bench.playlist(media_playlist(0, 3, 0, "c"));
+    assert_eq!(bench.said(), ["playlist of 3", "began", "init"]);
+    assert_eq!(bench.machine.errors, 0);
+}
+
+#[test]
+fn a_camera_without_fragments_is_asked_for_steadily_and_costs_no_patience() {
+    let mut bench = Bench::new(MachineOptions { config: Config::aggressive(), ..options() });
+    bench.said();
+    bench.input(Input::Opened(Err(silence())));
+    assert_eq!(bench.said(), ["silent true", "waiting"]);
+    for _ in 0..1000 {
+        assert_eq!(bench.wait(), Duration::from_secs(1), "no growing delay: every second counts when it is back");
+        bench.input(Input::Opened(Err(silence())));
+        assert_eq!(bench.said(), ["open", "waiting"]);
+    }
+    bench.wait();
+    bench.open(None);
+    bench.playlist(media_playlist(0, 1, 0, "a"));
+    assert_eq!(bench.said(), ["open", "playlist of 1", "began", "silent false", "init"]);
+}
+
+#[test]
+fn patience_with_a_silent_camera_can_be_bounded() {
+    let config = Config { max_silence: Some(Duration::from_secs(60)), ..Config::default() };
+    let mut bench = Bench::new(MachineOptions { config, ..options() });
+    let start = bench.now;
+    bench.input(Input::Opened(Err(silence())));
+    while !bench.machine.is_stopped {
+        bench.wait();
+        if bench.said().contains(&"open".to_owned()) {
+            bench.input(Input::Opened(Err(silence())));
+        }
+    }
+    assert_eq!(bench.now - start, Duration::from_secs(60));
+}
+
+#[test]
+fn a_fatal_error_tells_the_whole_story() {
+    let mut bench = Bench::new(MachineOptions { config: Config::aggressive(), ..options() });
+    let fatal = loop {
+        bench.input(Input::Opened(Err(network(500))));
+        if let Some(Action::Stop(Err(error))) = bench.actions.pop() {
+            break error;
+        }
+        bench.actions.clear();
+        bench.wait();
+    };
+    let text = fatal.to_string();
+    assert!(text.contains("5 failures in a row without a frame since 1970-01-01T00:00:00Z, for 8.1 s"), "{text}");
+    let cause = std::error::Error::source(&fatal).unwrap().to_string();
+    assert!(cause.contains("opening the session: answer (HTTP 500)"), "{cause}");
+}
+
+/// A closed playlist of these segments.
+fn archive(first: u64, count: u64) -> Playlist {
+    match media_playlist(first, count, 1, "a") {
+        Playlist::Media(mut playlist) => {
+            playlist.has_ended = true;
+            Playlist::Media(playlist)
+        }
+        other => other,
+    }
+}
+
+#[test]
+fn an_archive_longer_than_a_playlist_is_read_page_by_page() {
+    let mut bench = Bench::new(options());
+    let page = Page { max_segments: 3, next: None };
+    assert_eq!(bench.resumes_from(), None);
+    bench.open_page(page);
+    bench.playlist(archive(0, 3));
+    assert_eq!(bench.resumes_from(), Some(start_of(0)), "the first segment that is not loaded yet");
+    bench.input(Input::Init(Ok(())));
+    bench.segment();
+    bench.open_page(page);
+    bench.playlist(archive(0, 3));
+    assert!(!bench.said().contains(&"open".to_owned()), "a list without news is not asked for in a loop");
+    bench.segment();
+    bench.segment();
+    bench.now += MIN_SESSION;
+    bench.input(Input::Tick);
+    assert_eq!(bench.resumes_from(), Some(start_of(2) + Duration::from_millis(1)));
+    bench.open_page(page);
+    bench.playlist(archive(3, 2));
+    bench.segment();
+    bench.segment();
+    let segments: Vec<_> = bench.said().into_iter().filter(|said| !said.starts_with("playlist")).collect();
+    assert_eq!(segments, ["refreshed", "init", "segment 3 of 3", "segment 4 of 3", "drain"]);
+}
+
+#[test]
+fn an_archive_that_ends_with_a_full_page_ends() {
+    let mut bench = Bench::new(options());
+    bench.open_page(Page { max_segments: 2, next: None });
+    bench.playlist(archive(0, 2));
+    bench.input(Input::Init(Ok(())));
+    bench.segment();
+    bench.segment();
+    bench.said();
+    bench.input(Input::Opened(Err(silence())));
+    assert_eq!(bench.said(), ["drain"], "nothing more lies in the range");
+}
+
+#[test]
+fn an_archive_goes_on_where_its_page_says() {
+    let mut bench = Bench::new(options());
+    bench.said();
+    bench.open_page(Page { max_segments: 1000, next: Some(start_of(40)) });
+    bench.playlist(archive(0, 1));
+    bench.said();
+    bench.input(Input::Init(Ok(())));
+    bench.segment();
+    bench.open_page(Page { max_segments: 1000, next: None });
+    bench.playlist(archive(20, 1));
+    bench.segment();
+    let said = bench.said();
+    assert!(said.contains(&"gap reconnect 0".to_owned()), "nothing was recorded in between: {said:?}");
+    assert_eq!(said.last().unwrap(), "drain");
+}
+
+fn multivariant(token: &str) -> Playlist {
+    parse(&format!(
+        "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1000000,RESOLUTION=640x360\nlow?SessionToken={token}\n\
+         #EXT-X-STREAM-INF:BANDWIDTH=4000000,RESOLUTION=1280x720\nhigh?SessionToken={token}\n"
+    ))
+}
+
+impl Bench {
+    /// A segment of two seconds that took so long.
+    fn segment_in(&mut self, elapsed: Duration) {
+        let download = Some(Download { bytes: 1_000_000, elapsed });
+        self.now += elapsed;
+        self.input(Input::Segment { result: Ok(()), is_in_lane: true, download });
+        self.input(Input::Frame);
+        self.input(Input::SegmentDecoded);
+    }
+
+    fn loaded_playlist(&mut self) -> String {
+        let url = self.actions.iter().rev().find_map(|action| match action {
+            Action::LoadPlaylist { url, .. } => Some(url.expose().path().to_owned()),
+            _ => None,
+        });
+        self.said();
+        url.expect("a playlist to be loaded")
+    }
+
+    fn reading_variants() -> Self {
+        let mut bench = Self::new(options());
+        bench.open(None);
+        bench.playlist(multivariant("a"));
+        assert_eq!(bench.loaded_playlist(), "/hls/v1/high");
+        bench.playlist(media_playlist(0, 3, 0, "high"));
+        bench.input(Input::Init(Ok(())));
+        bench.said();
+        bench
+    }
+}
+
+#[test]
+fn a_variant_that_is_too_large_gives_way_at_a_segment_border() {
+    let mut bench = Bench::reading_variants();
+    bench.segment_in(Duration::from_millis(1900));
+    assert_eq!(bench.loaded_playlist(), "/hls/v1/low");
+    bench.playlist(media_playlist(0, 4, 0, "low"));
+    assert_eq!(bench.said(), ["switched to 1000000"], "segment 1 is under way");
+    bench.segment_in(Duration::from_millis(100));
+    assert_eq!(bench.said(), ["init"], "segment 2 comes from the other variant");
+    bench.input(Input::Init(Ok(())));
+    bench.segment_in(Duration::from_millis(100));
+    assert_eq!(bench.said(), ["segment 2 of 1", "segment 3 of 1"]);
+}
+
+#[test]
+fn a_download_that_takes_too_long_is_given_up_for_a_smaller_variant() {
+    let mut bench = Bench::reading_variants();
+    assert_eq!(bench.machine.abandon_at(), Some(bench.now + Duration::from_secs(4)));
+    bench.now += Duration::from_secs(4);
+    bench.input(Input::Tick);
+    assert_eq!(bench.loaded_playlist(), "/hls/v1/low");
+    bench.playlist(media_playlist(0, 4, 0, "low"));
+    assert_eq!(bench.said(), ["switched to 1000000", "abandon", "init"]);
+    bench.input(Input::Init(Ok(())));
+    assert_eq!(bench.said(), ["segment 0 of 1"], "the same segment, smaller");
+}
+
+#[test]
+fn a_variant_that_cannot_be_loaded_leaves_the_present_one() {
+    let mut bench = Bench::reading_variants();
+    bench.segment_in(Duration::from_millis(1900));
+    assert_eq!(bench.loaded_playlist(), "/hls/v1/low");
+    bench.playlist_fails(network(404));
+    assert_eq!(bench.loaded_playlist(), "/hls/v1/high");
+    assert_eq!(bench.machine.errors, 0);
+    bench.playlist(media_playlist(0, 4, 0, "high"));
+    bench.segment_in(Duration::from_millis(100));
+    assert_eq!(bench.said(), ["segment 2 of 1"]);
+}
+
+#[test]
+fn the_next_session_begins_with_the_variant_that_was_read() {
+    let mut bench = Bench::reading_variants();
+    bench.segment_in(Duration::from_millis(1900));
+    bench.playlist(media_playlist(0, 4, 0, "low"));
+    bench.input(Input::Refresh);
+    bench.open(None);
+    bench.playlist(multivariant("b"));
+    assert_eq!(bench.loaded_playlist(), "/hls/v1/low");
+}
