@@ -18,13 +18,17 @@ fn every_row_of_the_readme_holds() {
     let loads = [Stage::Playlist, Stage::Init, Stage::Segment];
     let mut rows: Vec<(&str, Vec<Error>, Recovery)> = vec![
         (
-            "| open session | 404 \"No fragments found\", 400 ClientLimitExceeded, 408, 429, 5xx, I/O | retry with backoff |",
+            "| open session | 404 \"No fragments found\" | the camera is silent: it is waited for |",
+            vec![session(
+                404,
+                "ResourceNotFoundException",
+                "No fragments found in the stream for the streaming request.",
+            )],
+            Retry,
+        ),
+        (
+            "| open session | 400 ClientLimitExceeded, 408, 429, 5xx, I/O | retry with backoff |",
             vec![
-                session(
-                    404,
-                    "ResourceNotFoundException",
-                    "No fragments found in the stream for the streaming request.",
-                ),
                 session(400, "ClientLimitExceededException", "slow down"),
                 session(408, "RequestTimeout", "late"),
                 session(429, "TooManyRequests", "slow down"),
@@ -35,7 +39,7 @@ fn every_row_of_the_readme_holds() {
             Retry,
         ),
         (
-            "| open session | stream unknown, 401, 403, any other 400 | fatal |",
+            "| open session | stream unknown, 401, 403 (after one refresh of the credentials), any other 400 | fatal |",
             vec![
                 session(404, "ResourceNotFoundException", "The requested stream is not found or not active."),
                 session(401, "NotAuthorizedException", "no"),

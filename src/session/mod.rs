@@ -129,6 +129,20 @@ pub trait SessionProvider: fmt::Debug + Send + Sync + 'static {
     }
 }
 
+impl<P: SessionProvider + ?Sized> SessionProvider for Box<P> {
+    fn open(&self, request: SessionRequest) -> BoxFuture<'_, Result<Session, Error>> {
+        (**self).open(request)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        (**self).check()
+    }
+
+    fn is_renewable(&self) -> bool {
+        (**self).is_renewable()
+    }
+}
+
 /// A URL that stays as it is: any HLS stream with fMP4 segments.
 #[derive(Clone, Debug)]
 pub struct FixedUrl {

@@ -86,7 +86,7 @@ pub fn framemd5(path: &Path) -> Vec<Expected> {
 }
 
 /// The system's clock, so many times as fast: waits of minutes pass in moments, and real sockets still work.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct FastClock {
     start: std::time::Instant,
     wall: std::time::SystemTime,

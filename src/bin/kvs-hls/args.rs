@@ -1,6 +1,5 @@
 //! The command line.
 
-use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,9 +7,12 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use kvs_hls::hls::{LiveEdge, ReloadPolicy};
 use kvs_hls::sim;
-use kvs_hls::{ColorMatrix, ColorRange, Config, Delivery, FixedUrl, FrameSelection, Pacing, PixelFormat, SecretUrl};
+use kvs_hls::{
+    ColorMatrix, ColorRange, Config, Delivery, FrameSelection, GapFill, Pacing, PixelFormat, VariantChoice,
+};
 
-use crate::failure::Failure;
+use crate::metrics::listen_address;
+use crate::source::{Kinesis, Source};
 
 /// Live camera frames from Amazon Kinesis Video Streams or any HLS/fMP4 URL.
 #[derive(Debug, Parser)]
@@ -22,7 +24,7 @@ Examples:
   kvs-hls demo                                     see it work, without any camera
   kvs-hls probe --url \"$URL\"                       what is there, and can it be decoded?
   kvs-hls frames --url \"$URL\" --max-frames 100     count frames
-  kvs-hls frames --url \"$URL\" --write png --out shots --select fps:1
+  kvs-hls frames --stream my-camera --region us-east-1 --write png --out shots --select fps:1
 
 Data goes to standard output, words to standard error. Exit status: 0 done, 1 failed, 2 wrong usage.
 The query of a URL is its authorization: it is never printed."
@@ -48,36 +50,19 @@ pub enum Command {
     Simulate(SimulateArgs),
 }
 
-/// The playlist's URL.
-#[derive(Debug, ClapArgs)]
-pub struct Url {
-    /// URL of a multivariant or media playlist; http or https
-    // Text, since a value that is refused would be printed with its query.
-    #[arg(long, value_name = "URL")]
-    url: OsString,
-}
-
-impl Url {
-    pub fn parse(&self) -> Result<SecretUrl, Failure> {
-        let text = self.url.to_str().ok_or_else(|| Failure::usage("--url that is not UTF-8"))?;
-        let url = SecretUrl::parse(text)
-            .map_err(|error| Failure::usage(format!("--url that is no absolute http or https URL: {error}")))?;
-        FixedUrl::try_from(url.clone())?;
-        Ok(url)
-    }
-}
-
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
   kvs-hls frames --url \"$URL\" --duration 1m --summary-json -
+  kvs-hls frames --stream my-camera --region us-east-1 --metrics-port 9100
+  kvs-hls frames --stream my-camera --playback on-demand --start 2026-01-31T12:00:00Z --end 2026-01-31T13:00:00Z
   kvs-hls frames --url \"$URL\" --write raw --pixel rgb --duration 10s > frames.rgb
   kvs-hls frames --url \"$URL\" --write y4m | ffplay -
   kvs-hls frames --url \"$URL\" --write png --out shots --select keyframes
   kvs-hls frames --url \"$URL\" --write framemd5 --out frames.md5")]
 pub struct FramesArgs {
     #[command(flatten)]
-    pub url: Url,
+    pub source: Source,
 
     /// Stop after so many frames
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -106,6 +91,10 @@ pub struct FramesArgs {
     /// Write a summary as JSON at the end; `-` is standard output
     #[arg(long, value_name = "PATH")]
     pub summary_json: Option<PathBuf>,
+
+    /// Serve metrics for Prometheus at this port of this machine, or at ADDRESS:PORT
+    #[arg(long, value_name = "PORT", value_parser = listen_address)]
+    pub metrics_port: Option<SocketAddr>,
 
     #[command(flatten)]
     pub reading: Reading,
@@ -140,6 +129,18 @@ pub struct Reading {
     #[arg(long, value_name = "BITS")]
     pub max_bandwidth: Option<u64>,
 
+    /// Which of the variants: `adaptive`, `highest`, `lowest`, or its place in the playlist, from 1
+    #[arg(long, value_name = "WHICH", default_value_t)]
+    pub variant: VariantChoice,
+
+    /// What is handed out while the connection is lost: `none`, or `hold-last` for the last frame in its rhythm
+    #[arg(long, value_name = "WHAT", default_value_t)]
+    pub gap_fill: GapFill,
+
+    /// How many decoded frames may wait to be taken
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    pub buffer_frames: usize,
+
     /// Colour matrix instead of the stated one: `bt601`, `bt709` or `bt2020`
     #[arg(long, value_name = "MATRIX")]
     pub matrix: Option<ColorMatrix>,
@@ -155,10 +156,14 @@ pub struct Reading {
     /// Give up after so many failures in a row
     #[arg(long, value_name = "N")]
     pub max_errors: Option<u32>,
+
+    /// Give up when the camera sends nothing for so long; by default it is waited for
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub max_silence: Option<Duration>,
 }
 
 impl Reading {
-    pub fn config(&self) -> Config {
+    pub fn config(&self, kinesis: &Kinesis) -> Config {
         let mut config = match self.preset {
             Preset::Default => Config::default(),
             Preset::Conservative => Config::conservative(),
@@ -167,6 +172,13 @@ impl Reading {
         if let Some(errors) = self.max_errors {
             config.max_consecutive_errors = errors;
         }
+        if let Some(duration) = kinesis.session_duration {
+            config.session_duration = duration;
+        }
+        if let Some(margin) = kinesis.refresh_margin {
+            config.refresh_margin = margin;
+        }
+        config.max_silence = self.max_silence;
         config
     }
 }
@@ -205,7 +217,7 @@ Examples:
   kvs-hls probe --url \"$URL\" --json | jq .video")]
 pub struct ProbeArgs {
     #[command(flatten)]
-    pub url: Url,
+    pub source: Source,
 
     /// Write JSON instead of text
     #[arg(long)]
@@ -328,7 +340,7 @@ impl From<Numbers> for sim::FragmentNumbers {
 }
 
 /// Reads `10`, `10s`, `1.5s`, `1m30s`, `500ms`, `1h`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     const ALLOWED: &str = "a time above zero such as 10, 10s, 1m30s or 500ms is allowed";
     let mut total = Duration::ZERO;
     let mut rest = text;

@@ -3,18 +3,24 @@
 use std::io;
 
 use kvs_hls::hls::VariantCaps;
-use kvs_hls::{Delivery, Error, FixedUrl, Frame, FrameSource, Output};
+use kvs_hls::{Delivery, Error, Frame, FrameSource, Output};
+use prometheus::Registry;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::args::{Format, FramesArgs, MAX_DURATION};
 use crate::display::{REDRAW_EVERY, Screen, bit_rate, count};
 use crate::failure::{Failure, one_line};
+use crate::metrics;
 use crate::stop::Stop;
 use crate::summary::{self, End, Tally};
 use crate::write::{self, FrameWriter};
 
 pub async fn run(args: FramesArgs) -> Result<(), Failure> {
-    let source = source(&args)?;
+    let registry = Registry::new();
+    let source = source(&args, &registry)?;
+    if let Some(address) = args.metrics_port {
+        metrics::serve(address, &registry).await?;
+    }
     if let Some(path) = &args.summary_json
         && write::is_stdout(path)
         && write::is_stdout(&args.out)
@@ -59,7 +65,7 @@ pub async fn run(args: FramesArgs) -> Result<(), Failure> {
     failure.map_or(Ok(()), Err)
 }
 
-fn source(args: &FramesArgs) -> Result<FrameSource, Failure> {
+fn source(args: &FramesArgs, registry: &Registry) -> Result<FrameSource, Failure> {
     let reading = &args.reading;
     let mut output = Output::new(write::pixel_format(args.write, args.pixel)?);
     if let Some(matrix) = reading.matrix {
@@ -71,8 +77,9 @@ fn source(args: &FramesArgs) -> Result<FrameSource, Failure> {
     let mut caps = VariantCaps::default();
     (caps.max_height, caps.max_bandwidth) = (reading.max_height, reading.max_bandwidth);
     let default_delivery = if args.write == Format::None { Delivery::default() } else { Delivery::All };
-    let source = FrameSource::builder("cli", FixedUrl::try_from(args.url.parse()?)?)
-        .config(reading.config())
+    let source = FrameSource::builder(args.source.name(), args.source.provider()?)
+        .config(reading.config(args.source.kinesis()))
+        .registry(registry)
         .delivery(reading.delivery.unwrap_or(default_delivery))
         .pacing(reading.pacing)
         .select(args.select)
@@ -80,6 +87,9 @@ fn source(args: &FramesArgs) -> Result<FrameSource, Failure> {
         .live_edge(reading.live_edge)
         .reload(reading.reload)
         .variant_caps(caps)
+        .variant(reading.variant)
+        .gap_fill(reading.gap_fill)
+        .buffer_frames(reading.buffer_frames)
         .build()?;
     Ok(source)
 }
@@ -133,6 +143,12 @@ async fn read(
 fn progress(source: &FrameSource, tally: &Tally) -> String {
     let stats = source.stats();
     let mut text = format!("{}  {}", source.state(), count(tally.frames, "frame"));
+    if let Some(silent) = stats.silent_for {
+        text += &format!("  camera silent for {} s", silent.as_secs());
+    }
+    if stats.refreshes > 0 {
+        text += &format!("  session {}", stats.refreshes + stats.reconnects + 1);
+    }
     if let Some((width, height)) = stats.size {
         text += &format!("  {width}x{height}");
     }

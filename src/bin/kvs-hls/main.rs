@@ -3,12 +3,14 @@
 //! | file | does |
 //! | --- | --- |
 //! | `args.rs` | the command line |
+//! | `source.rs` | where frames come from: a URL or a stream of Kinesis Video Streams |
 //! | `frames.rs` | `frames`: reads a stream and hands each frame to a writer |
 //! | `write/` | one file for each format that `frames` writes |
 //! | `probe.rs`, `report.rs` | `probe`: says what is at a URL |
 //! | `demo.rs`, `check.rs` | `demo`: reads a simulated camera and checks every frame |
 //! | `simulate.rs` | `simulate`: runs the simulated camera for other programs |
 //! | `display.rs` | what a terminal shows meanwhile |
+//! | `metrics.rs` | serves metrics to Prometheus |
 //! | `summary.rs` | what happened, as text and JSON |
 //! | `failure.rs` | how an error ends the program, and what to try next |
 //! | `stop.rs` | Ctrl-C and SIGTERM |
@@ -21,9 +23,11 @@ mod demo;
 mod display;
 mod failure;
 mod frames;
+mod metrics;
 mod probe;
 mod report;
 mod simulate;
+mod source;
 mod stop;
 mod summary;
 mod write;

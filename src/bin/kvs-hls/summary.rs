@@ -42,6 +42,7 @@ pub struct Tally {
     started: Instant,
     pub frames: u64,
     keyframes: u64,
+    synthetic: u64,
     gaps: u64,
     sizes: Vec<(usize, usize)>,
     first: Option<SystemTime>,
@@ -59,6 +60,7 @@ impl Tally {
             started: Instant::now(),
             frames: 0,
             keyframes: 0,
+            synthetic: 0,
             gaps: 0,
             sizes: Vec::new(),
             first: None,
@@ -70,6 +72,10 @@ impl Tally {
 
     pub fn add(&mut self, frame: &Frame) {
         let meta = frame.meta();
+        if meta.is_synthetic {
+            self.synthetic += 1;
+            return;
+        }
         self.frames += 1;
         self.keyframes += u64::from(meta.is_keyframe);
         self.gaps += u64::from(meta.gap_before.is_some());
@@ -124,6 +130,7 @@ impl Tally {
         json!({
             "frames": self.frames,
             "keyframes": self.keyframes,
+            "frames_synthetic": self.synthetic,
             "elapsed_seconds": self.elapsed().as_secs_f64(),
             "frames_per_second": self.rate(),
             "sizes": self.sizes.iter().map(|(width, height)| json!([width, height])).collect::<Vec<_>>(),
@@ -141,6 +148,7 @@ impl Tally {
             "bandwidth_bits_per_second": stats.bandwidth,
             "sessions": self.sessions,
             "refreshes": stats.refreshes,
+            "variant_switches": stats.variant_switches,
             "reconnects": stats.reconnects,
             "errors": stats.errors,
             "last_error": stats.last_error,
