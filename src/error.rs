@@ -241,6 +241,8 @@ impl Error {
             {
                 Recovery::Retry
             }
+            // Nobody provides credentials, and waiting does not change that.
+            None if code == "CredentialsNotLoaded" => Recovery::Fatal,
             Some(408 | 429 | 500..) | None => Recovery::Retry,
             Some(_) => Recovery::Fatal,
         }

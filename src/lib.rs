@@ -49,6 +49,7 @@
 //!
 //! | feature | adds |
 //! | --- | --- |
+//! | `kvs` (default) | `KinesisSession`: sessions of Kinesis Video Streams through the AWS SDK |
 //! | `sim` | the module `sim`: a simulated camera for tests without AWS |
 //! | `cli` | the program `kvs-hls`; implies `sim` |
 //!
@@ -111,6 +112,8 @@ pub use gap::{Gap, GapCause};
 pub use hls::{FragmentNumber, LiveEdge, ReloadPolicy, VariantCaps, VariantChoice};
 pub use limits::Limits;
 pub use secret::SecretUrl;
+#[cfg(feature = "kvs")]
+pub use session::{DiscontinuityMode, FragmentSelector, KinesisSession, Playback};
 pub use session::{FixedUrl, Page, Session, SessionProvider, SessionRequest, TimeOrigin};
 pub use source::{
     BlockingFrames, Config, ConnectionState, Delivery, Frame, FrameMeta, FrameSource, FrameSourceBuilder, Frames,

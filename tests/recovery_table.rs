@@ -46,6 +46,7 @@ fn every_row_of_the_readme_holds() {
                 session(403, "AccessDeniedException", "no"),
                 session(400, "InvalidArgumentException", "no"),
                 session(400, "NoDataRetentionException", "no"),
+                Error::new(ErrorKind::Session, "no").with_code("CredentialsNotLoaded").at(Stage::OpenSession),
             ],
             Fatal,
         ),

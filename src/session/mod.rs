@@ -1,7 +1,13 @@
 //! Streaming sessions: a URL that works for a while.
 
+#[cfg(feature = "kvs")]
+mod kinesis;
+
 use std::fmt;
 use std::time::{Duration, SystemTime};
+
+#[cfg(feature = "kvs")]
+pub use kinesis::{DiscontinuityMode, FragmentSelector, KinesisSession, Playback};
 
 use crate::error::{Error, ErrorKind};
 use crate::net::BoxFuture;

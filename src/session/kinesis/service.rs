@@ -1,0 +1,191 @@
+//! The two calls.
+
+use std::time::{Duration, SystemTime};
+
+use aws_config::retry::RetryConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_kinesisvideo as control;
+use aws_sdk_kinesisvideo::config::IdentityCache;
+use aws_sdk_kinesisvideo::types::ApiName;
+use aws_sdk_kinesisvideoarchivedmedia as archived;
+use aws_sdk_kinesisvideoarchivedmedia::types::{
+    ContainerFormat, HlsDiscontinuityMode, HlsDisplayFragmentTimestamp, HlsFragmentSelector, HlsFragmentSelectorType,
+    HlsPlaybackMode, HlsTimestampRange,
+};
+use tracing::Dispatch;
+use tracing::instrument::WithSubscriber;
+
+use super::failure::{failure, no_credentials};
+use super::options::{DiscontinuityMode, FragmentSelector, Playback, Stream};
+use super::{KinesisSession, Window, is_silence};
+use crate::error::{Error, ErrorKind};
+use crate::secret::SecretUrl;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+/// With the time that it takes to load credentials.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Credentials and region, and the endpoint they led to.
+pub(super) struct Service {
+    sdk: SdkConfig,
+    region: String,
+    /// The client for the stream's data endpoint, once that is known.
+    data: Option<archived::Client>,
+}
+
+impl Service {
+    /// Finds region and credentials; neither is taken from an earlier time.
+    ///
+    /// # Errors
+    /// `Config` without a region, `Session` without credentials.
+    pub(super) async fn load(options: &KinesisSession, stream: Stream<'_>) -> Result<Self, Error> {
+        let region = match (&options.region, stream) {
+            (Some(region), _) => Some(region.clone()),
+            (None, Stream::Arn { region, .. }) => Some(region.to_owned()),
+            (None, Stream::Name(_)) => None,
+        }
+        .map(Region::new);
+        let sdk = match &options.sdk_config {
+            // Its cache may hold the credentials that were refused.
+            Some(sdk) => sdk.clone().into_builder().identity_cache(IdentityCache::lazy().build()).build(),
+            None => {
+                let loader = aws_config::defaults(BehaviorVersion::latest());
+                match &region {
+                    Some(region) => loader.region(region.clone()),
+                    None => loader,
+                }
+                .load()
+                .await
+            }
+        };
+        let Some(region) = region.or_else(|| sdk.region().cloned()) else {
+            let context = "no AWS region (the option region, AWS_REGION, a profile with a region or the stream's ARN \
+                           gives one)";
+            return Err(Error::new(ErrorKind::Config, context));
+        };
+        if sdk.credentials_provider().is_none() {
+            return Err(no_credentials());
+        }
+        let limits = TimeoutConfig::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+            .operation_timeout(CALL_TIMEOUT);
+        let chosen = sdk.timeout_config().map_or_else(TimeoutConfig::builder, TimeoutConfig::to_builder);
+        let version = sdk.behavior_version().unwrap_or_else(BehaviorVersion::latest);
+        let sdk = sdk
+            .into_builder()
+            .behavior_version(version) // clients panic without one
+            .region(region.clone())
+            .retry_config(RetryConfig::disabled()) // one place decides about retries, and counts them
+            .timeout_config(chosen.take_unset_from(limits).build())
+            .build();
+        Ok(Self { sdk, region: region.to_string(), data: None })
+    }
+
+    /// Asks for a session of this length.
+    ///
+    /// # Errors
+    /// As [`failure`] says. Most of them make the next call ask for the endpoint again.
+    pub(super) async fn session_url(
+        &mut self,
+        options: &KinesisSession,
+        stream: Stream<'_>,
+        window: Option<Window>,
+        duration: Duration,
+    ) -> Result<SecretUrl, Error> {
+        let client = match &self.data {
+            Some(client) => client,
+            None => {
+                let client = self.data_client(options, stream).await?;
+                self.data.insert(client)
+            }
+        };
+        let (name, arn) = name_or_arn(stream);
+        let selector = HlsFragmentSelector::builder()
+            .fragment_selector_type(match options.selector {
+                FragmentSelector::ServerTimestamp => HlsFragmentSelectorType::ServerTimestamp,
+                FragmentSelector::ProducerTimestamp => HlsFragmentSelectorType::ProducerTimestamp,
+            })
+            .set_timestamp_range(window.map(timestamp_range))
+            .build();
+        let request = client
+            .get_hls_streaming_session_url()
+            .set_stream_name(name)
+            .set_stream_arn(arn)
+            .playback_mode(match options.playback {
+                Playback::Live => HlsPlaybackMode::Live,
+                Playback::LiveReplay { .. } => HlsPlaybackMode::LiveReplay,
+                Playback::OnDemand { .. } => HlsPlaybackMode::OnDemand,
+            })
+            .hls_fragment_selector(selector)
+            .container_format(ContainerFormat::FragmentedMp4)
+            .set_discontinuity_mode(options.discontinuity.map(|mode| match mode {
+                DiscontinuityMode::Always => HlsDiscontinuityMode::Always,
+                DiscontinuityMode::Never => HlsDiscontinuityMode::Never,
+                DiscontinuityMode::OnDiscontinuity => HlsDiscontinuityMode::OnDiscontinuity,
+            }))
+            .display_fragment_timestamp(match options.display_fragment_timestamp {
+                true => HlsDisplayFragmentTimestamp::Always,
+                false => HlsDisplayFragmentTimestamp::Never,
+            })
+            .set_expires(i32::try_from(duration.as_secs()).ok())
+            .set_max_media_playlist_fragment_results(options.max_fragments.map(i64::from));
+        let call = format!("GetHLSStreamingSessionURL in {}", self.region);
+        let answer = quietly(request.send()).await.map_err(|error| failure(&call, &error)).inspect_err(|error| {
+            // Neither a busy nor a silent stream is the endpoint's fault.
+            if !is_throttling(error) && !is_silence(error) {
+                self.data = None;
+            }
+        })?;
+        parsed_url(&call, answer.hls_streaming_session_url())
+    }
+
+    async fn data_client(&self, options: &KinesisSession, stream: Stream<'_>) -> Result<archived::Client, Error> {
+        let mut config = control::config::Builder::from(&self.sdk);
+        if let Some(url) = &options.endpoint_url {
+            config = config.endpoint_url(url);
+        }
+        let (name, arn) = name_or_arn(stream);
+        let request = control::Client::from_conf(config.build())
+            .get_data_endpoint()
+            .set_stream_name(name)
+            .set_stream_arn(arn)
+            .api_name(ApiName::GetHlsStreamingSessionUrl);
+        let call = format!("GetDataEndpoint in {}", self.region);
+        let answer = quietly(request.send()).await.map_err(|error| failure(&call, &error))?;
+        let endpoint = parsed_url(&call, answer.data_endpoint())?;
+        tracing::debug!(%endpoint, "data endpoint loaded");
+        let config = archived::config::Builder::from(&self.sdk).endpoint_url(endpoint.expose().as_str());
+        Ok(archived::Client::from_conf(config.build()))
+    }
+}
+
+/// Silences the SDK's own logs: at level trace they hold whole requests and answers, session token and all.
+async fn quietly<F: Future>(call: F) -> F::Output {
+    call.with_subscriber(Dispatch::none()).await
+}
+
+fn name_or_arn(stream: Stream<'_>) -> (Option<String>, Option<String>) {
+    match stream {
+        Stream::Name(name) => (Some(name.to_owned()), None),
+        Stream::Arn { arn, .. } => (None, Some(arn.to_owned())),
+    }
+}
+
+fn timestamp_range(window: Window) -> HlsTimestampRange {
+    let time = |time: SystemTime| archived::primitives::DateTime::from(time);
+    HlsTimestampRange::builder().start_timestamp(time(window.start)).set_end_timestamp(window.end.map(time)).build()
+}
+
+fn parsed_url(call: &str, text: Option<&str>) -> Result<SecretUrl, Error> {
+    let url = text.and_then(|text| SecretUrl::parse(text).ok());
+    url.filter(|url| matches!(url.expose().scheme(), "http" | "https"))
+        .ok_or_else(|| Error::new(ErrorKind::Session, format!("{call} answered without a usable URL")))
+}
+
+fn is_throttling(error: &Error) -> bool {
+    let code = error.code().unwrap_or_default();
+    error.status() == Some(429) || ["ClientLimitExceeded", "Throttl"].iter().any(|name| code.starts_with(name))
+}
