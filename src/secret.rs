@@ -4,6 +4,11 @@ use std::fmt;
 
 use url::Url;
 
+/// Longer messages are cut: those about wrong signatures repeat the request.
+const MAX_MESSAGE: usize = 500;
+/// No word of a message is so long, every token is.
+const MIN_TOKEN: usize = 32;
+
 /// A URL whose query, fragment and user information are never printed.
 ///
 /// The session token in the query of a Kinesis Video Streams URL is the whole authorization: whoever reads it in a log
@@ -79,6 +84,46 @@ impl fmt::Debug for SecretUrl {
     }
 }
 
+/// A message fit for a log: one line, not too long, without what looks like a token.
+pub(crate) fn scrubbed(message: &str) -> String {
+    let words: Vec<String> = message.split_whitespace().map(scrubbed_word).collect();
+    let mut text = words.join(" ");
+    if let Some((end, _)) = text.char_indices().nth(MAX_MESSAGE) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+fn scrubbed_word(word: &str) -> String {
+    // An ARN may be long, and is what the message is about.
+    if word.trim_start_matches(['"', '\'', '(', '`']).starts_with("arn:") {
+        return word.to_owned();
+    }
+    let is_inside = |c: char| c.is_ascii_alphanumeric() || "+/_~%.-".contains(c);
+    let (mut text, mut is_token_next) = (String::new(), false);
+    for piece in word.split_inclusive(|c| !is_inside(c)) {
+        let end = piece.find(|c| !is_inside(c)).unwrap_or(piece.len());
+        let (body, separator) = piece.split_at(end);
+        text.push_str(if is_token_next || is_token(body) { "…" } else { body });
+        text.push_str(separator);
+        let name = body.to_ascii_lowercase();
+        is_token_next = ["token", "signature", "credential"].iter().any(|ending| name.ends_with(ending))
+            && matches!(separator, "=" | ":");
+    }
+    text
+}
+
+fn is_token(text: &str) -> bool {
+    let is_key_id = text.len() >= 16 && ["AKIA", "ASIA"].iter().any(|start| text.starts_with(start));
+    let has = |is: fn(&u8) -> bool| text.as_bytes().iter().any(is);
+    is_key_id
+        || (text.len() >= MIN_TOKEN
+            && has(u8::is_ascii_digit)
+            && has(u8::is_ascii_uppercase)
+            && has(u8::is_ascii_lowercase))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,5 +144,23 @@ mod tests {
         let joined = base.join("media.m3u8?FragmentNumber=12&SessionToken=b").unwrap();
         assert_eq!(joined.expose().as_str(), "https://host/hls/v1/media.m3u8?FragmentNumber=12&SessionToken=b");
         assert_eq!(joined.query_value("FragmentNumber").as_deref(), Some("12"));
+    }
+
+    #[test]
+    fn messages_keep_their_sense_and_lose_their_tokens() {
+        let long = "IQoJb3JpZ2luX2VjEAcaCXVzLWVhc3QtMSJHMEUCIQC+/8fKxyz0123456789==";
+        let arn = "arn:aws:kinesisvideo:us-east-1:123456789012:stream/Front-Door-Camera-North-1/1500000000000";
+        for (message, expected) in [
+            ("No fragments found in the stream.", "No fragments found in the stream."),
+            (&format!("User: {arn} is not\nauthorized"), &format!("User: {arn} is not authorized")),
+            (&format!("x-amz-security-token:{long} is wrong"), "x-amz-security-token:…== is wrong"),
+            (&format!("the value {long}"), "the value …=="),
+            ("https://host/a.m3u8?SessionToken=CiShort~&x=1", "https://host/a.m3u8?SessionToken=…&x=1"),
+            ("Credential=AKIDEXAMPLE/20260101 gone", "Credential=… gone"),
+            ("key AKIAIOSFODNN7EXAMPLE, unknown", "key …, unknown"),
+        ] {
+            assert_eq!(scrubbed(message), expected);
+        }
+        assert_eq!(scrubbed(&"ü ".repeat(10_000)).chars().count(), MAX_MESSAGE + 1);
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use reqwest::{Client, StatusCode, header, redirect, retry};
 
+use super::refusal::Refusal;
 use super::{BoxFuture, Fetch, Request, Response};
 use crate::error::{Error, ErrorKind};
 use crate::secret::SecretUrl;
@@ -52,11 +53,12 @@ impl HttpClient {
         let mut response = builder.send().await.map_err(|error| fault(error, &request.url))?;
         let status = response.status();
         if !status.is_success() {
-            let code = error_code(&response);
-            let error = Error::new(ErrorKind::Network, format!("{} answered \"{}\"", request.url, reason(status)))
+            let Refusal { name, message } = Refusal::read(response).await;
+            let said = message.as_deref().unwrap_or(reason(status));
+            let error = Error::new(ErrorKind::Network, format!("{} answered \"{said}\"", request.url))
                 .with_status(status.as_u16());
-            return Err(match code {
-                Some(code) => error.with_code(code),
+            return Err(match name {
+                Some(name) => error.with_code(name),
                 None => error,
             });
         }
@@ -121,13 +123,6 @@ fn part(body: &Bytes, range: &std::ops::Range<u64>) -> Option<Bytes> {
 
 fn reason(status: StatusCode) -> &'static str {
     status.canonical_reason().unwrap_or("unknown status")
-}
-
-/// The name of an AWS error: one header in their SDKs' models, another in their guides.
-fn error_code(response: &reqwest::Response) -> Option<String> {
-    let value = ["x-amzn-errortype", "x-amz-errortype"].iter().find_map(|name| response.headers().get(*name))?;
-    let name = value.to_str().ok()?.split([':', '#']).next()?.trim();
-    (!name.is_empty() && name.len() <= 100).then(|| name.to_owned())
 }
 
 fn fault(error: reqwest::Error, url: &SecretUrl) -> Error {

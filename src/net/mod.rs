@@ -1,6 +1,7 @@
 //! Requests and answers.
 
 mod http;
+mod refusal;
 
 use std::fmt;
 use std::future::Future;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use http::HttpClient;
+pub(crate) use refusal::error_name;
 
 use crate::error::Error;
 use crate::secret::SecretUrl;

@@ -7,9 +7,7 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use kvs_hls::hls::{LiveEdge, ReloadPolicy};
 use kvs_hls::sim;
-use kvs_hls::{
-    ColorMatrix, ColorRange, Config, Delivery, FrameSelection, GapFill, Pacing, PixelFormat, VariantChoice,
-};
+use kvs_hls::{ColorMatrix, ColorRange, Config, Delivery, FrameSelection, GapFill, Pacing, PixelFormat, VariantChoice};
 
 use crate::metrics::listen_address;
 use crate::source::{Kinesis, Source};
@@ -214,7 +212,8 @@ pub enum Preset {
 #[command(after_help = "\
 Examples:
   kvs-hls probe --url \"$URL\"
-  kvs-hls probe --url \"$URL\" --json | jq .video")]
+  kvs-hls probe --url \"$URL\" --json | jq .video
+  kvs-hls probe --stream my-camera --region us-east-1")]
 pub struct ProbeArgs {
     #[command(flatten)]
     pub source: Source,

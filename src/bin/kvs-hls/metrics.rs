@@ -15,7 +15,8 @@ use crate::failure::Failure;
 /// Reads a port of this machine's own address, or an address with a port.
 pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let port = text.parse().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    port.or_else(|_| text.parse()).map_err(|_| "a port such as 9100 or an address such as 0.0.0.0:9100 is allowed".into())
+    port.or_else(|_| text.parse())
+        .map_err(|_| "a port such as 9100 or an address such as 0.0.0.0:9100 is allowed".into())
 }
 
 /// Serves `/metrics` for as long as the runtime lives.

@@ -14,7 +14,7 @@ use kvs_hls::hls::{
     self, ByteRange, MediaPlaylist, MultivariantPlaylist, Playlist, PlaylistType, Segment, VariantCaps,
 };
 use kvs_hls::net::{Fetch, HttpClient, Request, Response};
-use kvs_hls::{Error, Limits, SecretUrl, Stage};
+use kvs_hls::{Config, Error, Limits, SecretUrl, SessionProvider, SessionRequest, Stage};
 use serde_json::{Value, json};
 
 use crate::args::ProbeArgs;
@@ -26,8 +26,13 @@ use crate::stop::Stop;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub async fn run(args: ProbeArgs) -> Result<(), Failure> {
-    let url = args.url.parse()?;
+    let provider = args.source.provider()?;
     let mut stop = Stop::listen();
+    let session = tokio::select! {
+        () = stop.requested() => return Ok(()),
+        session = provider.open(SessionRequest::new(Config::default().session_duration)) => session?,
+    };
+    let url = session.url;
     let mut probe = Probe { client: HttpClient::new()?, limits: Limits::default(), report: Report::default() };
     probe.report.section("source").word("url", url.to_string());
     let mut caps = VariantCaps::default();

@@ -7,11 +7,8 @@ use aws_sdk_kinesisvideo::config::http::HttpResponse;
 use aws_sdk_kinesisvideo::error::{ErrorMetadata, ProvideErrorMetadata, SdkError};
 
 use crate::error::{Error, ErrorKind};
-
-/// Longer messages are cut: those about wrong signatures repeat the request.
-const MAX_MESSAGE: usize = 500;
-/// No word of a message is so long, every token is.
-const MIN_TOKEN: usize = 32;
+use crate::net::error_name;
+use crate::secret::scrubbed;
 
 /// The error of a call, with the status, name and message that the service answered.
 pub(super) fn failure<E>(call: &str, error: &SdkError<E, HttpResponse>) -> Error
@@ -59,18 +56,11 @@ fn answered(call: &str, meta: &ErrorMetadata, response: &HttpResponse) -> Error 
     };
     // The guide's name of the header is not the one that the SDK reads.
     let header = || ["x-amzn-errortype", "x-amz-errortype"].iter().find_map(|name| response.headers().get(name));
-    let name = meta.code().or_else(header).and_then(|name| name.split(':').next()?.rsplit('#').next()).map(str::trim);
     let error = Error::new(ErrorKind::Session, context).with_status(response.status().as_u16());
-    match name {
-        Some(name) if is_error_name(name) => error.with_code(name),
-        _ => error,
+    match meta.code().or_else(header).and_then(error_name) {
+        Some(name) => error.with_code(name),
+        None => error,
     }
-}
-
-fn is_error_name(name: &str) -> bool {
-    !is_token(name)
-        && (1..=100).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._".contains(&byte))
 }
 
 fn without_credentials(cause: &CredentialsError) -> Error {
@@ -97,67 +87,4 @@ fn credentials_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Cred
 fn causes(error: &(dyn StdError + 'static)) -> String {
     let texts: Vec<String> = chain(error).map(ToString::to_string).collect();
     scrubbed(&texts.join(": "))
-}
-
-/// A message fit for a log: one line, not too long, without what looks like a token.
-fn scrubbed(message: &str) -> String {
-    let words: Vec<String> = message.split_whitespace().map(scrubbed_word).collect();
-    let mut text = words.join(" ");
-    if let Some((end, _)) = text.char_indices().nth(MAX_MESSAGE) {
-        text.truncate(end);
-        text.push('…');
-    }
-    text
-}
-
-fn scrubbed_word(word: &str) -> String {
-    // An ARN may be long, and is what the message is about.
-    if word.trim_start_matches(['"', '\'', '(', '`']).starts_with("arn:") {
-        return word.to_owned();
-    }
-    let is_inside = |c: char| c.is_ascii_alphanumeric() || "+/_~%.-".contains(c);
-    let (mut text, mut is_token_next) = (String::new(), false);
-    for piece in word.split_inclusive(|c| !is_inside(c)) {
-        let end = piece.find(|c| !is_inside(c)).unwrap_or(piece.len());
-        let (body, separator) = piece.split_at(end);
-        text.push_str(if is_token_next || is_token(body) { "…" } else { body });
-        text.push_str(separator);
-        let name = body.to_ascii_lowercase();
-        is_token_next = ["token", "signature", "credential"].iter().any(|ending| name.ends_with(ending))
-            && matches!(separator, "=" | ":");
-    }
-    text
-}
-
-fn is_token(text: &str) -> bool {
-    let is_key_id = text.len() >= 16 && ["AKIA", "ASIA"].iter().any(|start| text.starts_with(start));
-    let has = |is: fn(&u8) -> bool| text.as_bytes().iter().any(is);
-    is_key_id
-        || (text.len() >= MIN_TOKEN
-            && has(u8::is_ascii_digit)
-            && has(u8::is_ascii_uppercase)
-            && has(u8::is_ascii_lowercase))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn messages_keep_their_sense_and_lose_their_tokens() {
-        let long = "IQoJb3JpZ2luX2VjEAcaCXVzLWVhc3QtMSJHMEUCIQC+/8fKxyz0123456789==";
-        let arn = "arn:aws:kinesisvideo:us-east-1:123456789012:stream/Front-Door-Camera-North-1/1500000000000";
-        for (message, expected) in [
-            ("No fragments found in the stream.", "No fragments found in the stream."),
-            (&format!("User: {arn} is not\nauthorized"), &format!("User: {arn} is not authorized")),
-            (&format!("x-amz-security-token:{long} is wrong"), "x-amz-security-token:…== is wrong"),
-            (&format!("the value {long}"), "the value …=="),
-            ("https://host/a.m3u8?SessionToken=CiShort~&x=1", "https://host/a.m3u8?SessionToken=…&x=1"),
-            ("Credential=AKIDEXAMPLE/20260101 gone", "Credential=… gone"),
-            ("key AKIAIOSFODNN7EXAMPLE, unknown", "key …, unknown"),
-        ] {
-            assert_eq!(scrubbed(message), expected);
-        }
-        assert_eq!(scrubbed(&"ü ".repeat(10_000)).chars().count(), MAX_MESSAGE + 1);
-    }
 }
