@@ -1,6 +1,11 @@
 //! What the integration tests share: a web server for fixtures, and expectations made by ffmpeg.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+#[cfg(all(feature = "kvs", feature = "sim"))]
+pub mod camera;
+#[cfg(feature = "sim")]
+pub mod painted;
+
 use std::path::{Path, PathBuf};
 
 use kvs_hls::{Error, FixedUrl, Frame, FrameSource, FrameSourceBuilder};
@@ -148,9 +153,9 @@ impl SlidingPlaylist {
     }
 }
 
-impl Respond for SlidingPlaylist {
-    fn respond(&self, _: &Request) -> ResponseTemplate {
-        let request = self.requests.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+impl SlidingPlaylist {
+    /// What the request finds before which so many were made.
+    pub fn text(&self, request: usize) -> String {
         let end = (self.first_end + request).min(self.segments.len());
         let start = end.saturating_sub(self.window);
         let mut text = format!("{}#EXT-X-MEDIA-SEQUENCE:{start}\n", self.header);
@@ -158,7 +163,14 @@ impl Respond for SlidingPlaylist {
         if end == self.segments.len() && self.first_end + request > end {
             text += "#EXT-X-ENDLIST\n";
         }
-        ResponseTemplate::new(200).set_body_string(text)
+        text
+    }
+}
+
+impl Respond for SlidingPlaylist {
+    fn respond(&self, _: &Request) -> ResponseTemplate {
+        let request = self.requests.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        ResponseTemplate::new(200).set_body_string(self.text(request))
     }
 }
 

@@ -68,7 +68,9 @@ impl Ledger {
                 None => true,
             };
             if !is_later {
-                self.defect(format!("{at}: {painted} repeated or out of order after {last_painted} of {last_fragment:?}"));
+                self.defect(format!(
+                    "{at}: {painted} repeated or out of order after {last_painted} of {last_fragment:?}"
+                ));
             }
         }
         self.last = Some((fragment, painted));
