@@ -275,12 +275,13 @@ async fn server_is_gone_and_comes_back() {
     let client = reqwest::Client::new();
     let ask = || async { client.get(url.expose().clone()).send().await };
     ask().await.unwrap();
-    let mut idle = TcpStream::connect(camera.address()).await.unwrap();
+    let mut idle = Raw::get(&camera, &url).await;
+    let length = idle.length().await;
+    idle.body(length).await.unwrap();
     camera.inject(Fault::Gone, SECOND * 3).unwrap();
     assert!(ask().await.is_err());
-    // It may be reset already.
-    drop(idle.write_all(b"GET / HTTP/1.1\r\n").await);
-    assert_eq!(idle.read_u8().await.unwrap_err().kind(), ConnectionReset);
+    idle.0.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    assert_eq!(idle.body(1).await.unwrap_err().kind(), ConnectionReset);
     let mut fresh = TcpStream::connect(camera.address()).await.unwrap();
     assert_eq!(fresh.read_u8().await.unwrap_err().kind(), ConnectionReset);
     assert!(camera.fault_events().iter().all(|event| event.fault == Fault::Gone && event.endpoint.is_none()));

@@ -255,7 +255,7 @@ impl ScheduledFault {
 impl fmt::Display for ScheduledFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [from, length] = [self.from, self.length].map(|time| time.as_millis());
-        let time = |ms: u128| if ms % 1000 == 0 { format!("{}s", ms / 1000) } else { format!("{ms}ms") };
+        let time = |ms: u128| if ms.is_multiple_of(1000) { format!("{}s", ms / 1000) } else { format!("{ms}ms") };
         write!(f, "{}+{}:{}", time(from), time(length), self.fault)
     }
 }
