@@ -271,3 +271,61 @@ async fn silent_camera_ends_its_live_sessions() {
     assert_eq!(times[4].duration_since(times[3]).unwrap(), SECOND * 61);
     assert_eq!(camera.timeline().capture_time(75), times[4]);
 }
+
+/// The call as the AWS SDK makes it: signature, number formats, error names.
+#[cfg(feature = "kvs")]
+#[tokio::test]
+async fn aws_sdk_opens_a_session() {
+    use aws_sdk_kinesisvideo::config::{BehaviorVersion, Credentials, Region};
+    use aws_sdk_kinesisvideo::error::ProvideErrorMetadata;
+    use aws_sdk_kinesisvideoarchivedmedia::primitives::DateTime;
+    use aws_sdk_kinesisvideoarchivedmedia::types::{
+        HlsFragmentSelector, HlsFragmentSelectorType, HlsPlaybackMode, HlsTimestampRange,
+    };
+
+    let (camera, _) = camera(|builder| builder.publish_delay(Duration::ZERO).backlog(20)).await;
+    let credentials = Credentials::new("any", "any", None, None, "test");
+    let control = aws_sdk_kinesisvideo::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(credentials.clone())
+        .endpoint_url(camera.endpoint_url())
+        .build();
+    let answer = aws_sdk_kinesisvideo::Client::from_conf(control)
+        .get_data_endpoint()
+        .stream_name(camera.stream_name())
+        .api_name(aws_sdk_kinesisvideo::types::ApiName::GetHlsStreamingSessionUrl)
+        .send()
+        .await
+        .unwrap();
+    let data = aws_sdk_kinesisvideoarchivedmedia::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(credentials)
+        .endpoint_url(answer.data_endpoint().unwrap())
+        .build();
+    let data = aws_sdk_kinesisvideoarchivedmedia::Client::from_conf(data);
+    let end = DateTime::from_secs_f64(START as f64 - 0.5);
+    let range =
+        HlsTimestampRange::builder().start_timestamp(DateTime::from_secs_f64(START as f64 - 2.999)).end_timestamp(end);
+    let selector = HlsFragmentSelector::builder()
+        .fragment_selector_type(HlsFragmentSelectorType::ProducerTimestamp)
+        .timestamp_range(range.build());
+    let session = data
+        .get_hls_streaming_session_url()
+        .stream_arn(camera.stream_arn())
+        .playback_mode(HlsPlaybackMode::OnDemand)
+        .hls_fragment_selector(selector.build());
+    let answer = session.clone().expires(600).send().await.unwrap();
+    let url = SecretUrl::parse(answer.hls_streaming_session_url().unwrap()).unwrap();
+    assert_eq!(listed(&camera, &media(&media_url(&url).await).await), [18, 19]);
+
+    let refused = session.expires(1).send().await.unwrap_err().into_service_error();
+    assert!(refused.is_invalid_argument_exception(), "{refused:?}");
+    assert!(refused.message().unwrap().contains("Expires"), "{refused:?}");
+    let unknown = data.get_hls_streaming_session_url().stream_name("other").send().await;
+    assert!(unknown.unwrap_err().into_service_error().is_resource_not_found_exception());
+    camera.inject(Fault::Status { status: 400, target: kvs_hls::sim::Target::Sessions }, SECOND).unwrap();
+    let throttled = data.get_hls_streaming_session_url().stream_name(camera.stream_name()).send().await;
+    assert_eq!(throttled.unwrap_err().into_service_error().code(), Some("ClientLimitExceededException"));
+}
