@@ -1,75 +1,19 @@
 //! The simulated camera, over HTTP, as a player sees it.
 #![cfg(feature = "sim")]
 
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+#[path = "support/hand_clock.rs"]
+mod hand_clock;
+#[path = "support/player.rs"]
+mod player;
 
-use kvs_hls::sim::{FragmentNumbers, Playback, Recording, SimulatedCamera, SimulatedCameraBuilder};
-use kvs_hls::{Clock, ErrorKind, SecretUrl};
-use m3u8_rs::{MediaPlaylist, MediaSegment};
+use std::time::{Duration, SystemTime};
+
+use kvs_hls::sim::{FragmentNumbers, Playback, Recording, ScheduledFault, SimulatedCamera, SimulatedCameraBuilder};
+use kvs_hls::{ErrorKind, SecretUrl};
+use m3u8_rs::MediaSegment;
 use mp4_atom::{Any, DecodeMaybe, Moof};
+use player::{camera, fetch, media, media_url};
 use reqwest::StatusCode;
-
-/// A clock that stands until a test moves it.
-#[derive(Debug)]
-struct HandClock {
-    start: Instant,
-    elapsed: Mutex<Duration>,
-}
-
-impl HandClock {
-    fn new() -> Arc<Self> {
-        Arc::new(Self { start: Instant::now(), elapsed: Mutex::default() })
-    }
-
-    fn forward(&self, by: Duration) {
-        *self.elapsed.lock().unwrap() += by;
-    }
-}
-
-impl Clock for HandClock {
-    fn now(&self) -> Instant {
-        self.start + *self.elapsed.lock().unwrap()
-    }
-
-    fn wall(&self) -> SystemTime {
-        // 2023-11-14T22:13:20Z
-        SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000) + *self.elapsed.lock().unwrap()
-    }
-
-    fn sleep(&self, _: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(std::future::pending())
-    }
-}
-
-/// A camera whose time stands still, and the clock to move it.
-async fn camera(
-    configure: impl FnOnce(SimulatedCameraBuilder) -> SimulatedCameraBuilder,
-) -> (SimulatedCamera, Arc<HandClock>) {
-    let clock = HandClock::new();
-    let camera = configure(SimulatedCamera::builder().clock(clock.clone())).start().await.unwrap();
-    (camera, clock)
-}
-
-async fn fetch(url: &SecretUrl) -> reqwest::Response {
-    reqwest::get(url.expose().clone()).await.unwrap()
-}
-
-async fn text(url: &SecretUrl) -> String {
-    fetch(url).await.error_for_status().unwrap().text().await.unwrap()
-}
-
-async fn media_url(master: &SecretUrl) -> SecretUrl {
-    let playlist = m3u8_rs::parse_master_playlist_res(text(master).await.as_bytes()).unwrap();
-    assert_eq!(playlist.variants.len(), 1);
-    master.join(&playlist.variants[0].uri).unwrap()
-}
-
-async fn media(url: &SecretUrl) -> MediaPlaylist {
-    m3u8_rs::parse_media_playlist_res(text(url).await.as_bytes()).unwrap()
-}
 
 fn boxes(bytes: &[u8]) -> Vec<Any> {
     let mut rest = bytes;
@@ -251,6 +195,12 @@ async fn wrong_options_name_themselves() {
     };
     refused(SimulatedCamera::builder().window(0), "window of 0").await;
     refused(SimulatedCamera::builder().speed(0), "speed of 0").await;
+    refused(SimulatedCamera::builder().stream_name("front door"), "stream name \"front door\"").await;
+    let other = Recording::demo().with_min_fragment(Duration::from_secs(2));
+    refused(SimulatedCamera::builder().second_recording(other), "second recording").await;
+    let change = "1s+1s:resolution".parse::<ScheduledFault>().unwrap();
+    let lonely = SimulatedCamera::builder().recording(Recording::demo()).faults([change].into_iter().collect());
+    refused(lonely, "without a second recording").await;
     refused(SimulatedCamera::builder().playback(Playback::OnDemand { fragments: 0 }), "on-demand").await;
     let (taken, _) = camera(|builder| builder.recording(Recording::demo())).await;
     refused(SimulatedCamera::builder().bind(taken.address()), "address").await;

@@ -1,30 +1,32 @@
-//! What is answered to whom: endpoints, sessions, refusals.
+//! What is answered to whom: routes, and the faults on the way out.
 
-use std::collections::{HashMap, VecDeque};
-use std::fmt;
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::{Query, State};
-use axum::http::{StatusCode, header};
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Query, State};
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use bytes::Bytes;
 
-use super::session::{Session, random_token};
-use super::{SessionOptions, Timeline, mux, playlist};
-use crate::clock::Clock;
-use crate::error::Error;
-
-/// Open sessions; one more closes the oldest.
-const MAX_SESSIONS: usize = 1000;
+use super::body::FaultyBody;
+use super::camera::{Camera, Now};
+use super::connection::ResetSwitch;
+use super::faults::{Fault, Target};
+use super::refusal::Refusal;
+use super::{api, mux, playlist};
 
 /// How many requests came in, by endpoint; refused ones are counted there too.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Requests {
+    /// Of `GetDataEndpoint`.
+    pub data_endpoint: u64,
+    /// Of `GetHLSStreamingSessionURL`.
+    pub session_url: u64,
     /// For the multivariant playlist.
     pub master_playlist: u64,
     /// For the media playlist.
@@ -38,207 +40,181 @@ pub struct Requests {
 }
 
 /// What a client can ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Endpoint {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Endpoint {
+    /// `GetDataEndpoint`.
+    DataEndpoint,
+    /// `GetHLSStreamingSessionURL`.
+    SessionUrl,
+    /// The multivariant playlist.
     MasterPlaylist,
+    /// The media playlist.
     MediaPlaylist,
+    /// An init fragment.
     InitFragment,
+    /// A media fragment.
     MediaFragment,
 }
 
 impl Endpoint {
-    const ALL: [Self; 4] = [Self::MasterPlaylist, Self::MediaPlaylist, Self::InitFragment, Self::MediaFragment];
+    const GETS: [Self; 4] = [Self::MasterPlaylist, Self::MediaPlaylist, Self::InitFragment, Self::MediaFragment];
 
     pub(super) fn path(self) -> &'static str {
         match self {
+            Self::DataEndpoint => "/getDataEndpoint",
+            Self::SessionUrl => "/getHLSStreamingSessionURL",
             Self::MasterPlaylist => "/hls/v1/getHLSMasterPlaylist.m3u8",
             Self::MediaPlaylist => "/hls/v1/getHLSMediaPlaylist.m3u8",
             Self::InitFragment => "/hls/v1/getMP4InitFragment.mp4",
             Self::MediaFragment => "/hls/v1/getMP4MediaFragment.mp4",
         }
     }
+
+    pub(super) fn is_api(self) -> bool {
+        matches!(self, Self::DataEndpoint | Self::SessionUrl)
+    }
+
+    fn is_in(self, target: Target) -> bool {
+        let own = match self {
+            Self::DataEndpoint | Self::SessionUrl => Target::Sessions,
+            Self::MasterPlaylist | Self::MediaPlaylist => Target::Playlists,
+            Self::InitFragment => Target::Init,
+            Self::MediaFragment => Target::Fragments,
+        };
+        target == Target::All || target == own
+    }
+
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::DataEndpoint | Self::SessionUrl => "application/json",
+            Self::MasterPlaylist | Self::MediaPlaylist => "application/x-mpegURL",
+            Self::InitFragment | Self::MediaFragment => "video/mp4",
+        }
+    }
 }
 
-type Parameters = HashMap<String, String>;
+/// The query of a URL.
+pub(super) type Parameters = HashMap<String, String>;
 
 pub(super) fn router(camera: Arc<Camera>) -> Router {
     let mut router = Router::new();
-    for endpoint in Endpoint::ALL {
-        let handler = move |State(camera): State<Arc<Camera>>, Query(parameters): Query<Parameters>| async move {
-            camera.respond(endpoint, &parameters)
+    for endpoint in Endpoint::GETS {
+        let handler = move |State(camera): State<Arc<Camera>>,
+                            ConnectInfo(reset): ConnectInfo<ResetSwitch>,
+                            Query(parameters): Query<Parameters>| async move {
+            let number = parameters.get("FragmentNumber");
+            let fragment = number.and_then(|number| camera.timeline().find(number));
+            respond(&camera, endpoint, fragment, reset, |now| hls(&camera, endpoint, &parameters, now))
         };
         router = router.route(endpoint.path(), get(handler));
+    }
+    for endpoint in [Endpoint::DataEndpoint, Endpoint::SessionUrl] {
+        let handler = move |State(camera): State<Arc<Camera>>,
+                            ConnectInfo(reset): ConnectInfo<ResetSwitch>,
+                            headers: HeaderMap,
+                            body: Bytes| async move {
+            respond(&camera, endpoint, None, reset, |now| api::answer(&camera, endpoint, &headers, &body, now))
+        };
+        router = router.route(endpoint.path(), post(handler));
     }
     router.with_state(camera)
 }
 
-/// What the handlers share.
-pub(super) struct Camera {
-    timeline: Timeline,
-    init: Bytes,
-    epoch_decode_times: bool,
-    /// How much had been filmed at the start.
-    lead: Duration,
-    speed: u32,
-    started: Instant,
-    clock: Arc<dyn Clock>,
-    sessions: Mutex<VecDeque<Session>>,
-    counters: Counters,
-}
-
-/// Without sessions: their tokens are secrets.
-impl fmt::Debug for Camera {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Camera").field("lead", &self.lead).field("speed", &self.speed).finish_non_exhaustive()
-    }
-}
-
-impl Camera {
-    pub(super) fn new(
-        timeline: Timeline,
-        init: Bytes,
-        epoch_decode_times: bool,
-        lead: Duration,
-        speed: u32,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
-        let started = clock.now();
-        let (sessions, counters) = Default::default();
-        Self { timeline, init, epoch_decode_times, lead, speed, started, clock, sessions, counters }
-    }
-
-    pub(super) fn timeline(&self) -> &Timeline {
-        &self.timeline
-    }
-
-    pub(super) fn clock(&self) -> &dyn Clock {
-        self.clock.as_ref()
-    }
-
-    pub(super) fn requests(&self) -> Requests {
-        self.counters.snapshot()
-    }
-
-    pub(super) fn published(&self) -> u64 {
-        let running = self.clock.now().saturating_duration_since(self.started);
-        self.timeline.published(self.lead.saturating_add(running.saturating_mul(self.speed)))
-    }
-
-    fn sessions(&self) -> MutexGuard<'_, VecDeque<Session>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn open_session(&self, options: SessionOptions) -> String {
-        let token = random_token(&mut fastrand::Rng::new());
-        let session = Session::open(token.clone(), options, self.published());
-        let mut sessions = self.sessions();
-        if sessions.len() >= MAX_SESSIONS {
-            sessions.pop_front();
+/// Every answer passes here. The fragment is known only where numbers are the stream's own.
+fn respond(
+    camera: &Camera,
+    endpoint: Endpoint,
+    fragment: Option<u64>,
+    reset: ResetSwitch,
+    answer: impl FnOnce(Now) -> Result<Bytes, Refusal>,
+) -> Response {
+    camera.counters.of(endpoint).fetch_add(1, Ordering::Relaxed);
+    let now = camera.now();
+    let mut faults = camera.active_faults(now);
+    faults.retain(|scheduled| scheduled.fault.target().is_some_and(|target| endpoint.is_in(target)));
+    let status = faults.iter().find_map(|scheduled| match scheduled.fault {
+        Fault::Status { status, .. } => Some((status, scheduled.fault)),
+        _ => None,
+    });
+    let answer = match status {
+        Some((status, fault)) => {
+            camera.log(now, fault, fragment, Some(endpoint));
+            Err(Refusal::of_status(status))
         }
-        sessions.push_back(session);
-        token
-    }
-
-    /// Every answer passes here.
-    fn respond(&self, endpoint: Endpoint, parameters: &Parameters) -> Response {
-        self.counters.of(endpoint).fetch_add(1, Ordering::Relaxed);
-        self.answer(endpoint, parameters).unwrap_or_else(|refusal| {
-            self.counters.refused.fetch_add(1, Ordering::Relaxed);
-            refusal.into_response()
-        })
-    }
-
-    fn answer(&self, endpoint: Endpoint, parameters: &Parameters) -> Result<Response, Refusal> {
-        let parameter = |name| parameters.get(name).map(String::as_str);
-        let token = parameter("SessionToken").ok_or(Refusal::TokenMissing)?;
-        let session = self.sessions().iter().find(|session| session.token() == token).cloned();
-        let session = session.ok_or(Refusal::TokenRefused)?;
-        if endpoint != Endpoint::MasterPlaylist {
-            let track = parameter("TrackNumber").and_then(|track| track.parse().ok());
-            if track != Some(mux::TRACK_ID) {
-                return Err(Refusal::TrackUnknown);
-            }
+        None => answer(now),
+    };
+    let body = match answer {
+        Ok(body) => body,
+        Err(refusal) => {
+            camera.counters.refused.fetch_add(1, Ordering::Relaxed);
+            return refusal.into_response(endpoint);
         }
-        let timeline = &self.timeline;
-        let published = self.published();
-        Ok(match endpoint {
-            Endpoint::MasterPlaylist => playlist_answer(playlist::master(timeline.recording(), token)),
-            Endpoint::MediaPlaylist => {
-                playlist_answer(playlist::media(&session, timeline, published).ok_or(Refusal::NothingToList)?)
-            }
-            Endpoint::InitFragment => mp4_answer(self.init.clone()),
-            Endpoint::MediaFragment => {
-                let number = parameter("FragmentNumber").ok_or(Refusal::FragmentNumberMissing)?;
-                let index = session.find(timeline, number, published).ok_or(Refusal::FragmentUnknown)?;
-                mp4_answer(self.fragment(index).map_err(|_| Refusal::Internal)?)
-            }
-        })
+    };
+    // A body that comes in parts would be sent in chunks, which tell the client that one is missing.
+    let headers = [
+        (header::CONTENT_TYPE, endpoint.content_type().to_owned()),
+        (header::CACHE_CONTROL, "no-cache".to_owned()),
+        (header::CONTENT_LENGTH, body.len().to_string()),
+    ];
+    for scheduled in faults {
+        let rest = scheduled.until().saturating_sub(now.running);
+        if let Some(faulty) = FaultyBody::new(&scheduled.fault, &body, rest, camera.clock(), reset.clone()) {
+            camera.log(now, scheduled.fault, fragment, Some(endpoint));
+            return (headers, Body::from_stream(faulty)).into_response();
+        }
     }
+    (headers, body).into_response()
+}
 
-    fn fragment(&self, index: u64) -> Result<Bytes, Error> {
-        let recording = self.timeline.recording();
-        let (_, cut) = recording.cut(index);
-        let epoch = if self.epoch_decode_times { self.timeline.epoch_ticks() } else { 0 };
-        let decode_time = epoch.saturating_add(self.timeline.fragment(index).decode_time);
-        // Sequence numbers count from 1, and have 32 bits whatever the index.
-        mux::media(recording.samples_of(cut), (index as u32).wrapping_add(1), decode_time)
+/// The answers to players.
+fn hls(camera: &Camera, endpoint: Endpoint, parameters: &Parameters, now: Now) -> Result<Bytes, Refusal> {
+    let parameter = |name| parameters.get(name).map(String::as_str);
+    let token = parameter("SessionToken").ok_or(Refusal::TOKEN_MISSING)?;
+    let session = camera.use_session(token, endpoint, now)?;
+    if endpoint != Endpoint::MasterPlaylist {
+        let track = parameter("TrackNumber").and_then(|track| track.parse().ok());
+        if track != Some(mux::TRACK_ID) {
+            return Err(Refusal::invalid("TrackNumber is missing or invalid"));
+        }
     }
-}
-
-fn playlist_answer(text: String) -> Response {
-    ([(header::CONTENT_TYPE, "application/x-mpegURL"), (header::CACHE_CONTROL, "no-cache")], text).into_response()
-}
-
-fn mp4_answer(body: Bytes) -> Response {
-    ([(header::CONTENT_TYPE, "video/mp4")], body).into_response()
-}
-
-/// Why a request is answered with an error status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refusal {
-    TokenMissing,
-    TokenRefused,
-    TrackUnknown,
-    FragmentNumberMissing,
-    FragmentUnknown,
-    NothingToList,
-    Internal,
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let (status, name, message) = match self {
-            Self::TokenMissing => {
-                (StatusCode::FORBIDDEN, "NotAuthorizedException", "Streaming session token is missing")
+    let timeline = camera.timeline();
+    match endpoint {
+        Endpoint::MasterPlaylist => {
+            let newest = session.listed(timeline, now.moment).last().copied().unwrap_or_default();
+            let recording = camera.recording(timeline.init_sequence(newest));
+            Ok(playlist::master(recording, token).into())
+        }
+        Endpoint::MediaPlaylist => {
+            let moment = camera.moment_of_playlists(now);
+            playlist::media(&session, timeline, moment).map(Bytes::from).ok_or(Refusal::NOTHING_TO_LIST)
+        }
+        Endpoint::InitFragment => {
+            // URLs of 2019 and 2022 had no number.
+            let sequence = parameter("SequenceNumber").map_or(Ok(0), str::parse);
+            let newest = now.moment.published.saturating_sub(1);
+            let known = sequence.ok().filter(|&sequence| sequence <= timeline.init_sequence(newest));
+            known.map(|sequence| camera.init(sequence)).ok_or(Refusal::FRAGMENT_UNKNOWN)
+        }
+        Endpoint::MediaFragment => {
+            let number = parameter("FragmentNumber").ok_or_else(|| Refusal::invalid("FragmentNumber is missing"))?;
+            let index = session.find(timeline, number, now.moment).ok_or(Refusal::FRAGMENT_UNKNOWN)?;
+            if let Some(fault) = timeline.spoiled_by(index) {
+                camera.log(now, fault, Some(index), Some(endpoint));
+                if let Fault::Missing { .. } = fault {
+                    return Err(Refusal::FRAGMENT_UNKNOWN);
+                }
             }
-            // The text that was seen in the field. A server that has forgotten a token cannot tell old from forged.
-            Self::TokenRefused => {
-                (StatusCode::FORBIDDEN, "NotAuthorizedException", "Streaming session token is expired")
-            }
-            Self::TrackUnknown => {
-                (StatusCode::BAD_REQUEST, "InvalidArgumentException", "TrackNumber is missing or invalid")
-            }
-            Self::FragmentNumberMissing => {
-                (StatusCode::BAD_REQUEST, "InvalidArgumentException", "FragmentNumber is missing")
-            }
-            Self::FragmentUnknown => {
-                (StatusCode::NOT_FOUND, "ResourceNotFoundException", "The requested fragment was not found")
-            }
-            Self::NothingToList => {
-                let message = "No fragments found in the stream for the streaming request.";
-                (StatusCode::NOT_FOUND, "ResourceNotFoundException", message)
-            }
-            Self::Internal => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "InternalFailure", "The fragment could not be written")
-            }
-        };
-        let request_id = format!("{:032x}", fastrand::u128(..));
-        (status, [("x-amz-ErrorType", name), ("x-amz-RequestId", request_id.as_str())], message).into_response()
+            camera.fragment(index).map_err(|_| Refusal::INTERNAL)
+        }
+        Endpoint::DataEndpoint | Endpoint::SessionUrl => Err(Refusal::INTERNAL),
     }
 }
 
 #[derive(Debug, Default)]
-struct Counters {
+pub(super) struct Counters {
+    data_endpoint: AtomicU64,
+    session_url: AtomicU64,
     master_playlist: AtomicU64,
     media_playlist: AtomicU64,
     init: AtomicU64,
@@ -249,6 +225,8 @@ struct Counters {
 impl Counters {
     fn of(&self, endpoint: Endpoint) -> &AtomicU64 {
         match endpoint {
+            Endpoint::DataEndpoint => &self.data_endpoint,
+            Endpoint::SessionUrl => &self.session_url,
             Endpoint::MasterPlaylist => &self.master_playlist,
             Endpoint::MediaPlaylist => &self.media_playlist,
             Endpoint::InitFragment => &self.init,
@@ -256,8 +234,10 @@ impl Counters {
         }
     }
 
-    fn snapshot(&self) -> Requests {
+    pub(super) fn snapshot(&self) -> Requests {
         Requests {
+            data_endpoint: self.data_endpoint.load(Ordering::Relaxed),
+            session_url: self.session_url.load(Ordering::Relaxed),
             master_playlist: self.master_playlist.load(Ordering::Relaxed),
             media_playlist: self.media_playlist.load(Ordering::Relaxed),
             init: self.init.load(Ordering::Relaxed),

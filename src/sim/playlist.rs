@@ -8,11 +8,12 @@
 //! - it puts BANDWIDTH first in EXT-X-STREAM-INF, where Kinesis Video Streams puts it last.
 
 use std::fmt::Write;
+use std::time::SystemTime;
 
 use m3u8_rs::{ExtTag, Map, MasterPlaylist, MediaPlaylist, MediaPlaylistType, MediaSegment, Resolution, VariantStream};
 
 use super::mux::TRACK_ID;
-use super::session::Session;
+use super::session::{Moment, Session};
 use super::{Recording, Timeline};
 
 /// The multivariant playlist: one variant.
@@ -36,32 +37,33 @@ pub(super) fn master(recording: &Recording, token: &str) -> String {
     })
 }
 
-/// The media playlist when `published` fragments exist; `None` while there is nothing to list.
-pub(super) fn media(session: &Session, timeline: &Timeline, published: u64) -> Option<String> {
-    let listed = session.listed(published);
-    if listed.is_empty() {
-        return None;
-    }
+/// The media playlist; `None` while there is nothing to list.
+pub(super) fn media(session: &Session, timeline: &Timeline, now: Moment) -> Option<String> {
+    let listed = session.listed(timeline, now);
+    let first = *listed.first()?;
     let token = session.token();
     let mut segments = Vec::new();
-    for index in listed.clone() {
+    let mut init = None;
+    for index in listed {
         let mut tags = Vec::new();
-        if index == listed.start {
-            tags.push(tag("X-MEDIA-SEQUENCE", session.media_sequence(index)));
+        if index == first {
+            tags.push(tag("X-MEDIA-SEQUENCE", session.media_sequence(timeline, index)));
             tags.push(ExtTag { tag: "X-INDEPENDENT-SEGMENTS".into(), rest: None });
         }
         if session.is_discontinuous(timeline, index) {
             tags.push(ExtTag { tag: "X-DISCONTINUITY".into(), rest: None });
         }
-        if index == listed.start {
-            let uri = format!("getMP4InitFragment.mp4?SessionToken={token}&TrackNumber={TRACK_ID}&SequenceNumber=0");
+        let sequence = timeline.init_sequence(index);
+        if init.replace(sequence) != Some(sequence) {
+            let uri =
+                format!("getMP4InitFragment.mp4?SessionToken={token}&TrackNumber={TRACK_ID}&SequenceNumber={sequence}");
             let map = Map { uri, ..Map::default() };
             tags.push(tag("X-MAP", text(|out| map.write_attributes_to(out))));
         }
         let fragment = timeline.fragment(index);
         let [start_ms, end_ms] = [fragment.start, fragment.end].map(|time| timeline.captured_at_ms(time));
         if session.options().timestamps {
-            tags.push(tag("X-PROGRAM-DATE-TIME", date_time(start_ms)));
+            tags.push(tag("X-PROGRAM-DATE-TIME", date_time(fragment.captured_at)));
         }
         let number = session.fragment_number(timeline, index);
         segments.push(MediaSegment {
@@ -77,8 +79,8 @@ pub(super) fn media(session: &Session, timeline: &Timeline, published: u64) -> O
         version: Some(7),
         target_duration: target_duration(timeline.recording()),
         segments,
-        playlist_type: (!session.is_live()).then_some(MediaPlaylistType::Vod),
-        end_list: !session.is_live(),
+        playlist_type: session.is_archive().then_some(MediaPlaylistType::Vod),
+        end_list: session.is_closed(timeline, now),
         ..MediaPlaylist::default()
     };
     let text = text(|out| playlist.write_to(out));
@@ -95,16 +97,15 @@ pub(super) fn media(session: &Session, timeline: &Timeline, published: u64) -> O
 }
 
 /// Seconds, rounded up, of the longest EXTINF there can be.
-fn target_duration(recording: &Recording) -> u64 {
+pub(super) fn target_duration(recording: &Recording) -> u64 {
     let longest = recording.cuts().iter().map(|cut| recording.time(cut.duration.into()).as_nanos()).max();
     let longest_ms = longest.unwrap_or_default().div_ceil(1_000_000) + 1;
     u64::try_from(longest_ms.div_ceil(1000)).unwrap_or(u64::MAX)
 }
 
 /// `2023-05-17T13:48:35.994Z`
-fn date_time(since_epoch_ms: u64) -> String {
-    let timestamp = i64::try_from(since_epoch_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    format!("{:.3}", timestamp.unwrap_or(jiff::Timestamp::MAX))
+fn date_time(time: SystemTime) -> String {
+    format!("{:.3}", jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::MAX))
 }
 
 fn tag(name: &str, value: impl ToString) -> ExtTag {
@@ -131,7 +132,7 @@ fn map_lines(text: &str, write: impl Fn(&mut String, &str) -> std::fmt::Result) 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::{Duration, SystemTime};
+    use std::time::Duration;
 
     use super::super::{DiscontinuityMode, FragmentNumbers, Playback, SessionOptions};
     use super::*;
@@ -142,8 +143,12 @@ mod tests {
         Timeline::new(Arc::new(Recording::demo()), origin, Duration::ZERO)
     }
 
+    fn at(published: u64) -> Moment {
+        Moment { published, elapsed: Duration::from_secs(published) }
+    }
+
     fn session(options: SessionOptions) -> Session {
-        Session::open("CiExampleToken~".into(), options, 10)
+        Session::open("CiExampleToken~".into(), options, &timeline(), at(10))
     }
 
     #[test]
@@ -168,7 +173,7 @@ mod tests {
         let timeline = timeline();
         let [a, b] = [8, 9].map(|index| timeline.fragment_number(index));
         assert_eq!(
-            media(&session(options), &timeline, 10).unwrap(),
+            media(&session(options), &timeline, at(10)).unwrap(),
             format!(
                 "#EXTM3U\n\
                  #EXT-X-VERSION:7\n\
@@ -196,7 +201,7 @@ mod tests {
             numbers: FragmentNumbers::Session,
             ..SessionOptions::default()
         };
-        let text = media(&session(options), &timeline(), 11).unwrap();
+        let text = media(&session(options), &timeline(), at(11)).unwrap();
         assert!(text.contains("#EXT-X-MEDIA-SEQUENCE:1\n"));
         assert!(text.contains("mp4?FragmentNumber=5&") && !text.contains("mp4?FragmentNumber=0&"), "{text}");
         for absent in ["DISCONTINUITY", "PROGRAM-DATE-TIME", "ENDLIST", "PLAYLIST-TYPE"] {
@@ -207,7 +212,7 @@ mod tests {
     #[test]
     fn on_demand_playlist_is_closed_and_readable() {
         let options = SessionOptions { playback: Playback::OnDemand { fragments: 5 }, ..SessionOptions::default() };
-        let text = media(&session(options), &timeline(), 10).unwrap();
+        let text = media(&session(options), &timeline(), at(10)).unwrap();
         assert!(text.contains("#EXT-X-PLAYLIST-TYPE:VOD\n") && text.ends_with("#EXT-X-ENDLIST\n"), "{text}");
         let parsed = m3u8_rs::parse_media_playlist_res(text.as_bytes()).unwrap();
         assert_eq!((parsed.media_sequence, parsed.segments.len(), parsed.end_list), (1, 5, true));
@@ -216,17 +221,17 @@ mod tests {
 
     #[test]
     fn nothing_to_list_is_no_playlist() {
-        let session = Session::open("Ci~".into(), SessionOptions::default(), 0);
-        assert_eq!(media(&session, &timeline(), 0), None);
-        assert!(media(&session, &timeline(), 1).is_some());
+        let session = Session::open("Ci~".into(), SessionOptions::default(), &timeline(), at(0));
+        assert_eq!(media(&session, &timeline(), at(0)), None);
+        assert!(media(&session, &timeline(), at(1)).is_some());
     }
 
     #[test]
     fn times_are_written_with_three_decimals() {
-        assert_eq!(date_time(1_684_331_315_000), "2023-05-17T13:48:35.000Z");
+        assert_eq!(date_time(SystemTime::UNIX_EPOCH + Duration::from_secs(1_684_331_315)), "2023-05-17T13:48:35.000Z");
         let recording = Recording::demo().with_min_fragment(Duration::from_secs(2));
         let timeline = Timeline::new(Arc::new(recording), SystemTime::UNIX_EPOCH, Duration::ZERO);
-        let text = media(&session(SessionOptions::default()), &timeline, 10).unwrap();
+        let text = media(&session(SessionOptions::default()), &timeline, at(10)).unwrap();
         assert!(text.contains("#EXTINF:2.001,") && text.contains("#EXTINF:3.001,"), "{text}");
         assert!(text.contains("#EXT-X-TARGETDURATION:4\n"));
     }

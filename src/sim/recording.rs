@@ -91,6 +91,20 @@ impl Recording {
         Self::from_mp4(Bytes::from_static(include_bytes!("../../fixtures/camera.mp4"))).expect("a readable recording")
     }
 
+    /// The same recording in 320x180, with the same numbers painted: what a camera can change to
+    /// ([`Fault::Resolution`](super::Fault::Resolution)).
+    #[must_use]
+    #[allow(clippy::missing_panics_doc, clippy::expect_used)] // as above
+    pub fn demo_small() -> Self {
+        Self::from_mp4(Bytes::from_static(include_bytes!("../../fixtures/camera_small.mp4")))
+            .expect("a readable recording")
+    }
+
+    /// Whether fragment by fragment the other one has as many frames in as many ticks.
+    pub(super) fn is_cut_like(&self, other: &Self) -> bool {
+        self.timescale() == other.timescale() && self.cuts == other.cuts
+    }
+
     /// Cuts again, at the first IDR picture at least `min_fragment` after the last cut. The default is one second, the
     /// least that Kinesis Video Streams takes. A rest that is shorter belongs to the last fragment.
     #[must_use]
@@ -272,6 +286,9 @@ mod tests {
         assert_eq!(demo.fragment_times().last(), Some(Duration::from_secs(4)));
         assert_eq!(demo.frames_per_kilosecond(), 15_000);
         assert!(demo.codec().starts_with("avc1.4d40"), "{}", demo.codec());
+        let small = Recording::demo_small();
+        assert_eq!((small.width(), small.height()), (320, 180));
+        assert!(small.is_cut_like(&demo));
         assert_eq!(
             demo.with_min_fragment(Duration::from_millis(1001)).fragment_samples().collect::<Vec<_>>(),
             [30, 45]

@@ -9,20 +9,29 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use url::Url;
 
-use super::endpoints::{Camera, Endpoint, Requests, router};
-use super::{DiscontinuityMode, FragmentNumbers, Playback, Recording, SessionOptions, Timeline, mux};
+use super::camera::{Camera, FaultEvent, Setup};
+use super::connection::{Listener, ResetSwitch};
+use super::endpoints::{Endpoint, Requests, router};
+use super::{DiscontinuityMode, Fault, FaultScript, FragmentNumbers, Playback, Recording, SessionOptions, Timeline};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind};
 use crate::secret::SecretUrl;
 
 /// How long [`SimulatedCamera::shutdown`] waits for answers under way.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(2);
+/// What may stand in a stream's name, up to 256 of them.
+const NAME_SIGNS: &[u8] = b"_.-";
 
 /// The choices of a [`SimulatedCamera`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct SimulatedCameraBuilder {
     recording: Option<Arc<Recording>>,
+    second: Option<Arc<Recording>>,
+    stream: String,
+    arn: Option<String>,
+    session_lifetime: Option<Duration>,
+    faults: FaultScript,
     session: SessionOptions,
     epoch_decode_times: bool,
     publish_delay: Duration,
@@ -37,6 +46,38 @@ impl SimulatedCameraBuilder {
     /// What is looped; [`Recording::demo`] by default.
     pub fn recording(mut self, recording: impl Into<Arc<Recording>>) -> Self {
         self.recording = Some(recording.into());
+        self
+    }
+
+    /// What is filmed during [`Fault::Resolution`]; [`Recording::demo_small`] by default if [`recording`](Self::recording)
+    /// is not set either. Its fragments must have as many frames and ticks as those of the first one.
+    pub fn second_recording(mut self, recording: impl Into<Arc<Recording>>) -> Self {
+        self.second = Some(recording.into());
+        self
+    }
+
+    /// The stream's name for the session API, 1 to 256 of `a-zA-Z0-9_.-`; `simulated-camera` by default.
+    pub fn stream_name(mut self, name: impl Into<String>) -> Self {
+        self.stream = name.into();
+        self
+    }
+
+    /// The stream's ARN for the session API; by default one in `us-east-1` that ends in the stream's name and a number.
+    pub fn stream_arn(mut self, arn: impl Into<String>) -> Self {
+        self.arn = Some(arn.into());
+        self
+    }
+
+    /// How long sessions last on the camera's clock. By default those of the session API as long as their `Expires` says,
+    /// and others for ever.
+    pub fn session_lifetime(mut self, lifetime: Duration) -> Self {
+        self.session_lifetime = Some(lifetime);
+        self
+    }
+
+    /// What goes wrong, and when; nothing by default. Replaces what was set before.
+    pub fn faults(mut self, script: FaultScript) -> Self {
+        self.faults = script;
         self
     }
 
@@ -126,11 +167,21 @@ impl SimulatedCameraBuilder {
         if self.speed == 0 {
             return Err(Error::new(ErrorKind::Config, "speed of 0 (1 or more is allowed)"));
         }
+        let is_sign = |byte: u8| byte.is_ascii_alphanumeric() || NAME_SIGNS.contains(&byte);
+        if !(1..=256).contains(&self.stream.len()) || !self.stream.bytes().all(is_sign) {
+            let allowed = "1 to 256 of a-z, A-Z, 0-9, _, . and - are allowed";
+            return Err(Error::new(ErrorKind::Config, format!("stream name \"{}\" ({allowed})", self.stream)));
+        }
+        let second = self.second.or_else(|| self.recording.is_none().then(|| Arc::new(Recording::demo_small())));
         let recording = self.recording.unwrap_or_else(|| Arc::new(Recording::demo()));
-        let init = mux::init(recording.track())?;
+        if second.as_ref().is_some_and(|second| !second.is_cut_like(&recording)) {
+            let context = "second recording with other fragments than the first (the same timescale, and as many frames \
+                           in each fragment are allowed)";
+            return Err(Error::new(ErrorKind::Config, context));
+        }
         let backlog = self.backlog.unwrap_or(match self.session.playback {
-            Playback::Live => self.session.window as u64,
             Playback::OnDemand { fragments } => fragments,
+            _ => self.session.window as u64,
         });
 
         let listener = TcpListener::bind(self.bind).await.map_err(|error| {
@@ -145,9 +196,26 @@ impl SimulatedCameraBuilder {
             Timeline::new(Arc::clone(&recording), SystemTime::UNIX_EPOCH, self.publish_delay).published_after(backlog);
         let origin = self.origin.or_else(|| self.clock.wall().checked_sub(lead)).unwrap_or(SystemTime::UNIX_EPOCH);
         let timeline = Timeline::new(recording, origin, self.publish_delay);
-        let camera = Arc::new(Camera::new(timeline, init, self.epoch_decode_times, lead, self.speed, self.clock));
+        let arn = self.arn.unwrap_or_else(|| {
+            format!("arn:aws:kinesisvideo:us-east-1:123456789012:stream/{}/1700000000000", self.stream)
+        });
+        let setup = Setup {
+            timeline,
+            second,
+            epoch_decode_times: self.epoch_decode_times,
+            lead,
+            speed: self.speed,
+            clock: self.clock,
+            stream: self.stream,
+            arn,
+            session_lifetime: self.session_lifetime,
+            numbers: self.session.numbers,
+        };
+        let camera = Arc::new(Camera::new(setup, self.faults)?);
         let (stop, stopped) = oneshot::channel::<()>();
-        let server = axum::serve(listener, router(Arc::clone(&camera)));
+        let listener = Listener { listener, camera: Arc::clone(&camera) };
+        let service = router(Arc::clone(&camera)).into_make_service_with_connect_info::<ResetSwitch>();
+        let server = axum::serve(listener, service);
         let server = tokio::spawn(async move {
             // Also resolves when the camera is dropped and the sender with it.
             let stopped = async move { drop(stopped.await) };
@@ -177,6 +245,11 @@ impl SimulatedCamera {
     pub fn builder() -> SimulatedCameraBuilder {
         SimulatedCameraBuilder {
             recording: None,
+            second: None,
+            stream: "simulated-camera".into(),
+            arn: None,
+            session_lifetime: None,
+            faults: FaultScript::new(),
             session: SessionOptions::default(),
             epoch_decode_times: false,
             publish_delay: Duration::from_millis(300),
@@ -224,13 +297,67 @@ impl SimulatedCamera {
     /// How many fragments of the timeline can be listed at this moment.
     #[must_use]
     pub fn published(&self) -> u64 {
-        self.camera.published()
+        self.camera.now().moment.published
     }
 
     /// The requests so far.
     #[must_use]
     pub fn requests(&self) -> Requests {
         self.camera.requests()
+    }
+
+    /// Where the session API is: what an AWS client takes as endpoint URL, with any credentials.
+    #[must_use]
+    pub fn endpoint_url(&self) -> String {
+        format!("http://{}", self.host())
+    }
+
+    /// The stream's name for the session API.
+    #[must_use]
+    pub fn stream_name(&self) -> &str {
+        &self.camera.setup().stream
+    }
+
+    /// The stream's ARN for the session API.
+    #[must_use]
+    pub fn stream_arn(&self) -> &str {
+        &self.camera.setup().arn
+    }
+
+    /// How many sessions are in use: not expired, and asked for a media playlist within the last two target durations.
+    /// A session that a player has left counts until then.
+    #[must_use]
+    pub fn open_sessions(&self) -> usize {
+        self.camera.open_sessions()
+    }
+
+    /// The most sessions that were in use at the same time.
+    #[must_use]
+    pub fn peak_sessions(&self) -> usize {
+        self.camera.peak_sessions()
+    }
+
+    /// Lets something go wrong from now on, for `length` on the camera's clock.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for numbers that are not allowed, or a change of resolution without a second recording.
+    pub fn inject(&self, fault: Fault, length: Duration) -> Result<(), Error> {
+        self.camera.inject(fault, length)
+    }
+
+    /// What goes wrong over the camera's life: the builder's script and all that was [injected](Self::inject).
+    #[must_use]
+    pub fn fault_script(&self) -> FaultScript {
+        self.camera.script()
+    }
+
+    /// The answers that a fault touched, oldest first; the newest 100,000 of them.
+    ///
+    /// Faults that are in the playlists alone (left out, jitter, skew, another resolution, discontinuities) are not here: the
+    /// [`timeline`](Self::timeline) has them.
+    #[must_use]
+    pub fn fault_events(&self) -> Vec<FaultEvent> {
+        self.camera.events()
     }
 
     /// Stops the server and waits for it; answers under way get two seconds.
@@ -244,16 +371,19 @@ impl SimulatedCamera {
     }
 
     fn open_session(&self, options: SessionOptions) -> SecretUrl {
-        let token = self.camera.open_session(options);
+        let (token, _) = self.camera.open_session(options, None);
+        let text = format!("{}{}?SessionToken={token}", self.endpoint_url(), Endpoint::MasterPlaylist.path());
+        // A socket address is a host, and no character of a token has a meaning in URLs.
+        #[allow(clippy::expect_used)]
+        Url::parse(&text).expect("a URL").into()
+    }
+
+    fn host(&self) -> SocketAddr {
         let ip = match self.address.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
             ip => ip,
         };
-        let host = SocketAddr::new(ip, self.address.port());
-        let text = format!("http://{host}{}?SessionToken={token}", Endpoint::MasterPlaylist.path());
-        // A socket address is a host, and no character of a token has a meaning in URLs.
-        #[allow(clippy::expect_used)]
-        Url::parse(&text).expect("a URL").into()
+        SocketAddr::new(ip, self.address.port())
     }
 }

@@ -1,10 +1,13 @@
 //! Time, without a clock: which fragments exist when.
 
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use super::Recording;
-use super::recording::nanos;
+use super::changes::{Availability, Changes};
+use super::faults::Fault;
+use super::recording::{Cut, nanos};
 
 /// Real fragment numbers have 47 decimal digits: 2^156, plus a counter at bit 92, plus low bits. So say the consecutive
 /// numbers 9134385233318143239268…, …39763…, …40258… in the tests of Amazon's parser library. `u128` does not hold them,
@@ -18,12 +21,17 @@ const COUNTER_SHIFT: u32 = 92;
 /// asks brings the time along.
 ///
 /// Times are integers, computed anew from ticks for each fragment: nothing adds up, however long the loop runs.
+///
+/// Faults of the stream are part of it: silences, jitter and skew are in its times, and
+/// [`availability`](Self::availability) says which fragments a client could not get whole. A fault that a running camera is
+/// given changes fragments still to be filmed, for the timeline's clones too; those published stay as they are.
 #[derive(Clone, Debug)]
 pub struct Timeline {
     recording: Arc<Recording>,
     /// Milliseconds from 1970 to the first fragment's start.
     origin_ms: u64,
     publish_delay: Duration,
+    changes: Arc<RwLock<Changes>>,
 }
 
 /// When one fragment of a [`Timeline`] was filmed.
@@ -38,7 +46,8 @@ pub struct FragmentTime {
     pub decode_time: u64,
     /// Start since the start of the stream, rounded down to a nanosecond.
     pub start: Duration,
-    /// Start of the next fragment since the start of the stream, likewise.
+    /// End of its last frame since the start of the stream, likewise: the start of the next fragment, unless a fault moves
+    /// one of them.
     pub end: Duration,
     /// Capture time of the first picture in whole milliseconds, as EXT-X-PROGRAM-DATE-TIME shows it.
     pub captured_at: SystemTime,
@@ -51,7 +60,73 @@ impl Timeline {
     pub fn new(recording: Arc<Recording>, origin: SystemTime, publish_delay: Duration) -> Self {
         let since_epoch = origin.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let origin_ms = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
-        Self { recording, origin_ms, publish_delay }
+        Self { recording, origin_ms, publish_delay, changes: Arc::default() }
+    }
+
+    /// The same stream before anything goes wrong, and for itself.
+    pub(super) fn without_faults(&self) -> Self {
+        Self { changes: Arc::default(), ..self.clone() }
+    }
+
+    /// Puts the faults' effects in the place of all earlier ones.
+    pub(super) fn change(&self, changes: Changes) {
+        *self.changes.write().unwrap_or_else(PoisonError::into_inner) = changes;
+    }
+
+    fn changes<T>(&self, look: impl FnOnce(&Changes) -> T) -> T {
+        look(&self.changes.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether a client can get the fragment whole.
+    #[must_use]
+    pub fn availability(&self, index: u64) -> Availability {
+        self.changes(|changes| changes.availability(index)).0
+    }
+
+    /// The fault that keeps a client from getting the fragment whole.
+    pub(super) fn spoiled_by(&self, index: u64) -> Option<Fault> {
+        self.changes(|changes| changes.availability(index)).1
+    }
+
+    pub(super) fn is_listed(&self, index: u64) -> bool {
+        self.availability(index) != Availability::Unlisted
+    }
+
+    pub(super) fn has_forced_discontinuity(&self, index: u64) -> bool {
+        self.changes(|changes| changes.is_discontinuous(index))
+    }
+
+    /// `SequenceNumber=` of the fragment's init fragment: even for the first recording, odd for the second.
+    #[must_use]
+    pub fn init_sequence(&self, index: u64) -> u64 {
+        self.changes(|changes| changes.sequence(index))
+    }
+
+    /// The numbers of the fragment's frames, in display order.
+    #[must_use]
+    pub fn frames(&self, index: u64) -> Range<u64> {
+        let (passes, cut) = self.recording.cut(index);
+        let first = passes.saturating_mul(self.recording.samples() as u64);
+        first.saturating_add(cut.samples.start as u64)..first.saturating_add(cut.samples.end as u64)
+    }
+
+    /// Without faults: ticks from the start of the stream to the fragment.
+    fn filmed_ticks(&self, index: u64) -> (u128, &Cut) {
+        let (passes, cut) = self.recording.cut(index);
+        (u128::from(passes) * u128::from(self.recording.ticks()) + u128::from(cut.start), cut)
+    }
+
+    /// Without faults: when the fragment starts, from the start of the stream.
+    pub(super) fn filmed_at(&self, index: u64) -> Duration {
+        self.recording.time(self.filmed_ticks(index).0)
+    }
+
+    /// The first fragment that does not start before `elapsed` after the origin, silences included.
+    pub(super) fn first_filmed_from(&self, elapsed: Duration) -> u64 {
+        // The count of complete ones is the number of the one under way.
+        let under_way = self.published(elapsed.saturating_add(self.publish_delay));
+        let start = self.filmed_at(under_way).saturating_add(self.changes(|changes| changes.delay(under_way)));
+        if start < elapsed { under_way.saturating_add(1) } else { under_way }
     }
 
     /// What is looped.
@@ -69,9 +144,16 @@ impl Timeline {
     /// How many fragments can be listed, `elapsed` after the origin: those with a smaller index.
     #[must_use]
     pub fn published(&self, elapsed: Duration) -> u64 {
+        self.changes(|changes| {
+            changes.published(elapsed, |elapsed| self.complete(elapsed.saturating_sub(self.publish_delay)))
+        })
+    }
+
+    /// Without faults: how many fragments are filmed to their end, `elapsed` after the origin.
+    pub(super) fn complete(&self, elapsed: Duration) -> u64 {
         let recording = &self.recording;
         let timescale = u128::from(recording.timescale().get());
-        let filmed = elapsed.saturating_sub(self.publish_delay).as_nanos().saturating_mul(timescale) / 1_000_000_000;
+        let filmed = elapsed.as_nanos().saturating_mul(timescale) / 1_000_000_000;
         let pass = u128::from(recording.ticks());
         let rest = filmed % pass;
         let complete = recording.cuts().partition_point(|cut| u128::from(cut.end()) <= rest);
@@ -86,22 +168,32 @@ impl Timeline {
         let (passes, cut) = self.recording.cut(last);
         let ticks = u128::from(passes) * u128::from(self.recording.ticks()) + u128::from(cut.end());
         let timescale = u128::from(self.recording.timescale().get());
-        nanos(ticks.saturating_mul(1_000_000_000).div_ceil(timescale)).saturating_add(self.publish_delay)
+        nanos(ticks.saturating_mul(1_000_000_000).div_ceil(timescale))
+            .saturating_add(self.publish_delay)
+            .saturating_add(self.changes(|changes| changes.delay(last)))
     }
 
     /// The times of a fragment.
     #[must_use]
     pub fn fragment(&self, index: u64) -> FragmentTime {
-        let (passes, cut) = self.recording.cut(index);
-        let ticks = u128::from(passes) * u128::from(self.recording.ticks()) + u128::from(cut.start);
-        let start = self.recording.time(ticks);
+        let (filmed, cut) = self.filmed_ticks(index);
+        let (delay, jitter_ms, skew_ms) =
+            self.changes(|changes| (changes.delay(index), changes.jitter_ms(index), changes.skew_ms(index)));
+        let timescale = i128::from(self.recording.timescale().get());
+        let ticks = |nanos: i128| nanos * timescale / 1_000_000_000;
+        let moved = i128::try_from(delay.as_nanos()).unwrap_or_default() + i128::from(jitter_ms) * 1_000_000;
+        let decode_time = i128::try_from(filmed).unwrap_or(i128::MAX).saturating_add(ticks(moved)).max(0);
+        let [start, end] = [filmed, filmed + u128::from(cut.duration)].map(|ticks| {
+            let filmed = i128::try_from(self.recording.time(ticks).as_nanos()).unwrap_or(i128::MAX);
+            nanos(u128::try_from(filmed.saturating_add(moved)).unwrap_or_default())
+        });
         FragmentTime {
             index,
             position: (index % self.recording.fragments() as u64) as usize,
-            decode_time: u64::try_from(ticks).unwrap_or(u64::MAX),
+            decode_time: u64::try_from(decode_time).unwrap_or(u64::MAX),
             start,
-            end: self.recording.time(ticks + u128::from(cut.duration)),
-            captured_at: system_time(Duration::from_millis(self.captured_at_ms(start))),
+            end,
+            captured_at: system_time(Duration::from_millis(self.captured_at_ms(start).saturating_add_signed(skew_ms))),
         }
     }
 
@@ -140,8 +232,9 @@ impl Timeline {
     pub fn fragment_number(&self, index: u64) -> String {
         // The counter starts at 1. It stays below 2^36, two thousand years of fragments.
         let counter = (u128::from(index) + 1) & ((1 << 36) - 1);
-        // What the low bits mean is not documented; here they hold the capture time.
-        let time = u128::from(self.captured_at_ms(self.fragment(index).start)) << 12;
+        // What the low bits mean is not documented; here they hold the time that the fragment
+        // would have without faults, so a number never changes.
+        let time = u128::from(self.captured_at_ms(self.filmed_at(index))) << 12;
         let low = NUMBER_LOW + (22 << 64) + time;
         // Only the sum of both may exceed 128 bits: carry first.
         let counter = counter << COUNTER_SHIFT;

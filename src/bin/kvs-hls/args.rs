@@ -260,7 +260,13 @@ pub struct DemoArgs {
 #[command(after_help = "\
 Examples:
   kvs-hls simulate
-  kvs-hls simulate --video recording.mp4 --bind 0.0.0.0:8080 --window 10 --discontinuity never")]
+  kvs-hls simulate --video recording.mp4 --bind 0.0.0.0:8080 --window 10 --discontinuity never
+  kvs-hls simulate --session-lifetime 30s --fault 10s+5s:status:503@fragments --fault 20s+3s:gone
+
+Faults, with @sessions, @playlists, @init, @fragments or @all where answers are touched:
+  status:503@all  reset@all  slow:10000@all  truncated@all  stalled@all    answers
+  missing:1  unlisted:1  corrupt:1  jitter:300:SEED  skew:MS  resolution  discontinuity    fragments
+  frozen  gone  silent    playlists, the server, the camera")]
 pub struct SimulateArgs {
     /// An MP4 file with H.264 to loop instead of the built-in recording
     #[arg(long, value_name = "FILE")]
@@ -289,6 +295,22 @@ pub struct SimulateArgs {
     /// Count decoding times from 1970 instead of from the start
     #[arg(long)]
     pub epoch_tfdt: bool,
+
+    /// Name of the stream for the session API (GetDataEndpoint, GetHLSStreamingSessionURL)
+    #[arg(long, value_name = "NAME", default_value = "simulated-camera")]
+    pub stream: String,
+
+    /// How long each session lasts, whatever it asks for
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub session_lifetime: Option<Duration>,
+
+    /// Something that goes wrong, so long after the start: `FROM+LENGTH:FAULT`. May be repeated
+    #[arg(long, value_name = "SPEC")]
+    pub fault: Vec<sim::ScheduledFault>,
+
+    /// Faults by chance for a day, the same for the same number
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
