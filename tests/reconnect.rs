@@ -224,7 +224,8 @@ async fn sessions_follow_each_other_without_a_seam() {
     let refreshes = usize::try_from(stats.refreshes).unwrap();
     assert_eq!(kvs.count(DATA_ENDPOINT).await, 1, "the endpoint is kept");
     assert_eq!(kvs.count(SESSION).await, 1 + refreshes, "one call for each session and no more");
-    assert_eq!(kvs.count("getMP4InitFragment").await, 1 + refreshes, "a session may serve other bytes");
+    let inits = kvs.count("getMP4InitFragment").await;
+    assert!((2..=1 + refreshes).contains(&inits), "{inits}: one for each session that fragments were read of");
     assert_eq!(kvs.fragments().await, ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"], "each once");
     assert_eq!(kvs.metric("url_refreshes_total"), refreshes.to_string());
     assert_eq!((kvs.metric("reconnects_total"), kvs.metric("read_errors_total")), ("0".into(), "0".into()));
@@ -292,11 +293,14 @@ async fn every_way_back_loses_nothing_that_the_server_has() {
         way("session throttled", SESSION, 2, limit(), (1, 3), 2, "0", second),
         way("session out of order", SESSION, 1, status(503), (2, 2), 1, "0", second),
         way("camera silent", SESSION, 3, silence(), (1, 4), 0, "0", second),
-        way("playlist refused", PLAYLIST, 1, expired(), (1, 2), 1, "1", second),
-        way("playlist gone", PLAYLIST, 1, status(404), (1, 2), 1, "1", second),
+        way("playlist refused", PLAYLIST, 1, expired(), (1, 2), 1, "0", second),
+        way("playlist refused later", PLAYLIST, 1, expired(), (1, 2), 1, "1", second),
+        way("playlist gone later", PLAYLIST, 1, status(410), (1, 2), 1, "1", second),
+        way("playlist gone", PLAYLIST, 1, status(404), (1, 2), 1, "0", second),
         way("playlist throttled", PLAYLIST, 2, limit(), (1, 1), 2, "0", None),
         way("playlist busy", PLAYLIST, 3, status(429), (1, 1), 3, "0", None),
-        way("playlist out of order for long", PLAYLIST, 4, status(500), (1, 2), 4, "1", second),
+        way("playlist out of order for long", PLAYLIST, 4, status(500), (1, 2), 4, "0", second),
+        way("playlist out of order for long later", PLAYLIST, 4, status(500), (1, 2), 4, "1", second),
         way("playlist is a page", PLAYLIST, 2, status(200).set_body_string("<html>"), (1, 1), 2, "0", None),
         way("init refused", "/hls/kvs_camera/getMP4InitFragment", 1, expired(), (1, 2), 1, "1", second),
         way("init out of order", "/hls/kvs_camera/getMP4InitFragment", 1, status(502), (1, 1), 1, "0", None),
@@ -306,6 +310,10 @@ async fn every_way_back_loses_nothing_that_the_server_has() {
     ];
     for Way { name, path, times, answer, calls, errors, reconnects, delay } in ways {
         let kvs = Kvs::start().await;
+        if name.ends_with("later") {
+            let first = Mock::given(path_regex(PLAYLIST)).respond_with(SlidingPlaylist::new("kvs_camera", 3));
+            first.up_to_n_times(1).with_priority(1).mount(&kvs.server).await;
+        }
         kvs.answer(&path, times, answer).await;
         let source = kvs.builder(LONG).config(quick()).build().unwrap();
         println!("{name}");

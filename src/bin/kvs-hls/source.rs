@@ -51,7 +51,7 @@ pub struct Kinesis {
     #[arg(long, value_name = "TIME", value_parser = time, requires = "start")]
     end: Option<SystemTime>,
 
-    /// Whose clock times are: `server` or `producer`
+    /// Whose clock times are: `server-timestamp` or `producer-timestamp`
     #[arg(long, value_name = "CLOCK", default_value_t, requires = "stream")]
     selector: FragmentSelector,
 
