@@ -38,7 +38,7 @@ where
 }
 
 /// The error for having no credentials: fatal, since whoever waits for them waits for ever.
-pub(super) fn no_credentials() -> Error {
+fn no_credentials() -> Error {
     let context = "no AWS credentials in the environment (AWS_ACCESS_KEY_ID), the profile files (AWS_PROFILE), a web \
                    identity token, the ECS container's role or the EC2 instance's role: set the variables, run `aws \
                    configure` or give the machine a role";

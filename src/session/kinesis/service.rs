@@ -16,7 +16,7 @@ use aws_sdk_kinesisvideoarchivedmedia::types::{
 use tracing::Dispatch;
 use tracing::instrument::WithSubscriber;
 
-use super::failure::{failure, no_credentials};
+use super::failure::failure;
 use super::options::{DiscontinuityMode, FragmentSelector, Playback, Stream};
 use super::{KinesisSession, Window, is_silence};
 use crate::error::{Error, ErrorKind};
@@ -27,7 +27,7 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// With the time that it takes to load credentials.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Credentials and region, and the endpoint they led to.
+/// Region and credentials, and the endpoint they led to.
 pub(super) struct Service {
     sdk: SdkConfig,
     region: String,
@@ -36,10 +36,10 @@ pub(super) struct Service {
 }
 
 impl Service {
-    /// Finds region and credentials; neither is taken from an earlier time.
+    /// Finds the region and who provides credentials; those are loaded by the first call, never taken from an earlier time.
     ///
     /// # Errors
-    /// `Config` without a region, `Session` without credentials.
+    /// `Config` without a region or with an `sdk_config` that has no credentials provider.
     pub(super) async fn load(options: &KinesisSession, stream: Stream<'_>) -> Result<Self, Error> {
         let region = match (&options.region, stream) {
             (Some(region), _) => Some(region.clone()),
@@ -66,7 +66,8 @@ impl Service {
             return Err(Error::new(ErrorKind::Config, context));
         };
         if sdk.credentials_provider().is_none() {
-            return Err(no_credentials());
+            let context = "sdk_config without credentials (a credentials provider is needed)";
+            return Err(Error::new(ErrorKind::Config, context));
         }
         let limits = TimeoutConfig::builder()
             .connect_timeout(CONNECT_TIMEOUT)
