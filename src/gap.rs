@@ -19,12 +19,22 @@ pub enum GapCause {
     CatchUp,
     /// The connection was lost, and the server had moved on when it was back.
     Reconnect,
+    /// The server has nothing: the list goes on without a break, its times do not. The camera filmed nothing then, or what
+    /// it sent did not arrive.
+    NotRecorded,
 }
 
 impl GapCause {
     /// All causes, for counters that exist before the first loss.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::WindowPassed, Self::SegmentUnavailable, Self::Damaged, Self::NoKeyframe, Self::CatchUp, Self::Reconnect];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::WindowPassed,
+        Self::SegmentUnavailable,
+        Self::Damaged,
+        Self::NoKeyframe,
+        Self::CatchUp,
+        Self::Reconnect,
+        Self::NotRecorded,
+    ];
 
     /// The cause as a metric's label.
     #[must_use]
@@ -36,6 +46,7 @@ impl GapCause {
             Self::NoKeyframe => "no_keyframe",
             Self::CatchUp => "catch_up",
             Self::Reconnect => "reconnect",
+            Self::NotRecorded => "not_recorded",
         }
     }
 }

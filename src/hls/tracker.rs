@@ -262,6 +262,11 @@ impl PlaylistTracker {
         self.is_variant = true;
     }
 
+    /// Changes how often the playlist is to be reloaded.
+    pub fn set_reload(&mut self, reload: ReloadPolicy) {
+        self.options.reload = reload;
+    }
+
     /// Makes the next update leave out what lies before the live edge, complete playlists included.
     pub fn skip_to_live_edge(&mut self) {
         self.is_skip_asked = true;

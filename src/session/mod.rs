@@ -48,6 +48,8 @@ pub struct Session {
     pub time_origin: TimeOrigin,
     /// For an archive that one playlist may not hold whole: what this one holds. `None` when its end is the end.
     pub page: Option<Page>,
+    /// How often the service wants its playlist loaded, where it says so; a policy set for the source goes first.
+    pub reload_interval: Option<Duration>,
 }
 
 /// What part of an archive a session's playlist holds.
@@ -88,7 +90,7 @@ impl Session {
     /// A session that does not expire and whose dates are the producer's.
     #[must_use]
     pub fn new(url: SecretUrl) -> Self {
-        Self { url, expires_at: None, time_origin: TimeOrigin::Producer, page: None }
+        Self { url, expires_at: None, time_origin: TimeOrigin::Producer, page: None, reload_interval: None }
     }
 
     /// Says when the server stops answering.
@@ -102,6 +104,13 @@ impl Session {
     #[must_use]
     pub fn time_origin(mut self, origin: TimeOrigin) -> Self {
         self.time_origin = origin;
+        self
+    }
+
+    /// Says how often the service wants its playlist loaded.
+    #[must_use]
+    pub fn reload_interval(mut self, interval: Duration) -> Self {
+        self.reload_interval = Some(interval);
         self
     }
 

@@ -40,7 +40,7 @@ pub struct FrameSourceBuilder {
     selection: FrameSelection,
     output: Output,
     live_edge: LiveEdge,
-    reload: ReloadPolicy,
+    reload: Option<ReloadPolicy>,
     caps: VariantCaps,
     variant: VariantChoice,
     limits: Limits,
@@ -70,7 +70,7 @@ impl FrameSourceBuilder {
             selection: FrameSelection::default(),
             output: Output::default(),
             live_edge: LiveEdge::default(),
-            reload: ReloadPolicy::default(),
+            reload: None,
             caps: VariantCaps::default(),
             variant: VariantChoice::default(),
             limits: Limits::default(),
@@ -131,9 +131,10 @@ impl FrameSourceBuilder {
         self
     }
 
-    /// How often a live playlist is loaded again.
+    /// How often a live playlist is loaded again. By default as the service advises (Kinesis Video Streams: every second),
+    /// else as the specification says.
     pub fn reload(mut self, reload: ReloadPolicy) -> Self {
-        self.reload = reload;
+        self.reload = Some(reload);
         self
     }
 
@@ -250,7 +251,7 @@ impl Plan {
             None => Arc::new(HttpClient::new()?),
         };
         let inbox = Arc::<Inbox>::default();
-        let output = LaneSide { shared: shared.clone(), inbox: inbox.clone(), last: Mutex::default() };
+        let output = LaneSide { shared: shared.clone(), inbox: inbox.clone(), rhythm: Mutex::default() };
         let decoder = (self.decoder)(&shared.limits);
         let lane = Lane::new(decoder, self.selection, shared.output, Arc::new(output), shared.clock.clone());
         let pool = DecodePool::start(1, &shared.camera_id).map_err(no_thread)?;

@@ -11,11 +11,11 @@ use tracing::{debug, info, warn};
 use super::capture::{CaptureClock, Start};
 use super::frame::{Frame, FrameMeta};
 use super::machine::{Action, Download, Input, Machine, Moment};
+use super::rhythm::Rhythm;
 use super::shared::Shared;
 use crate::decode::{Job, LaneFrame, LaneOutput, LaneStep};
 use crate::error::{Error, ErrorKind, Stage};
 use crate::fmp4::{Demuxer, InitSegment};
-use crate::gap::Gap;
 use crate::h264::AccessUnit;
 use crate::hls::{self, Segment};
 use crate::net::{Fetch, Request, Response};
@@ -79,17 +79,17 @@ impl Inbox {
 pub(super) struct Output {
     pub(super) shared: Arc<Shared>,
     pub(super) inbox: Arc<Inbox>,
-    /// Capture time and duration of the last frame, for the span of a gap.
-    pub(super) last: Mutex<Option<std::time::SystemTime>>,
+    /// The times of the last frames, for the span of a gap.
+    pub(super) rhythm: Mutex<Rhythm>,
 }
 
 impl Output {
     fn frame(&self, frame: LaneFrame<Arc<Origin>>) -> Frame {
         let origin = &*frame.origin;
         let captured_at = origin.start.captured_at(frame.pts);
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).replace(captured_at);
-        let span = last.and_then(|last| captured_at.duration_since(last).ok());
-        let gap_before = frame.gap_before.map(|gap| Gap { span, ..gap });
+        let mut rhythm = self.rhythm.lock().unwrap_or_else(PoisonError::into_inner);
+        let gap_before = rhythm.next(captured_at, frame.gap_before);
+        drop(rhythm);
         Frame {
             pixels: frame.pixels,
             width: frame.width,

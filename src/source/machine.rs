@@ -24,8 +24,8 @@ use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind, Recovery, Stage};
 use crate::gap::{Gap, GapCause};
 use crate::hls::{
-    self, Continuity, InitRef, MediaPlaylist, MultivariantPlaylist, Playlist, PlaylistTracker, TrackerEvent,
-    TrackerOptions,
+    self, Continuity, InitRef, MediaPlaylist, MultivariantPlaylist, Playlist, PlaylistTracker, ReloadPolicy,
+    TrackerEvent, TrackerOptions,
 };
 use crate::session::Session;
 
@@ -84,8 +84,8 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) fn new(options: MachineOptions) -> Self {
-        let tracker =
-            TrackerOptions { live_edge: options.live_edge, reload: options.reload, ..TrackerOptions::default() };
+        let reload = options.reload.unwrap_or_default();
+        let tracker = TrackerOptions { live_edge: options.live_edge, reload, ..TrackerOptions::default() };
         let Config { reconnect_delay, max_reconnect_delay, backoff_multiplier, .. } = options.config;
         Self {
             tracker: PlaylistTracker::new(tracker),
@@ -422,6 +422,8 @@ impl Machine {
             if self.options.is_renewable && self.is_proven {
                 self.tracker.begin_session();
             }
+            let suggested = session.reload_interval.map(ReloadPolicy::Every);
+            self.tracker.set_reload(self.options.reload.or(suggested).unwrap_or_default());
             out.push(Action::Began { time_origin: session.time_origin, is_refresh });
         }
         if let Some(left) = left_rung {

@@ -8,6 +8,7 @@ mod frame;
 mod frames;
 mod machine;
 mod options;
+mod rhythm;
 mod shared;
 
 use std::fmt;

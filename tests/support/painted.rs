@@ -57,7 +57,7 @@ impl Ledger {
             let is_next = painted == (last_painted + 1) % LOOP
                 && fragment.zip(last_fragment).is_none_or(|(now, last)| now == last || now == last + 1);
             match (is_next, meta.gap_before) {
-                (true, Some(gap)) if gap.cause != GapCause::Reconnect => {
+                (true, Some(gap)) if ![GapCause::Reconnect, GapCause::NotRecorded].contains(&gap.cause) => {
                     self.defect(format!("{at}: {gap:?} where nothing is missing"));
                 }
                 (false, None) => self.defect(format!("{at}: {painted} after {last_painted} of {last_fragment:?}")),

@@ -115,9 +115,9 @@ pub struct Reading {
     #[arg(long, value_name = "WHERE", default_value_t)]
     pub live_edge: LiveEdge,
 
-    /// How often a live playlist is loaded: `spec` or an interval such as `1s`
-    #[arg(long, value_name = "HOW", default_value_t)]
-    pub reload: ReloadPolicy,
+    /// How often a live playlist is loaded: `spec` or an interval such as `1s`; by default `1s` for --stream, else `spec`
+    #[arg(long, value_name = "HOW")]
+    pub reload: Option<ReloadPolicy>,
 
     /// Take no variant with more rows than this
     #[arg(long, value_name = "ROWS")]

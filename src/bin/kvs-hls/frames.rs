@@ -77,7 +77,7 @@ fn source(args: &FramesArgs, registry: &Registry) -> Result<FrameSource, Failure
     let mut caps = VariantCaps::default();
     (caps.max_height, caps.max_bandwidth) = (reading.max_height, reading.max_bandwidth);
     let default_delivery = if args.write == Format::None { Delivery::default() } else { Delivery::All };
-    let source = FrameSource::builder(args.source.name(), args.source.provider()?)
+    let mut builder = FrameSource::builder(args.source.name(), args.source.provider()?)
         .config(reading.config(args.source.kinesis()))
         .registry(registry)
         .delivery(reading.delivery.unwrap_or(default_delivery))
@@ -85,13 +85,14 @@ fn source(args: &FramesArgs, registry: &Registry) -> Result<FrameSource, Failure
         .select(args.select)
         .output(output)
         .live_edge(reading.live_edge)
-        .reload(reading.reload)
         .variant_caps(caps)
         .variant(reading.variant)
         .gap_fill(reading.gap_fill)
-        .buffer_frames(reading.buffer_frames)
-        .build()?;
-    Ok(source)
+        .buffer_frames(reading.buffer_frames);
+    if let Some(reload) = reading.reload {
+        builder = builder.reload(reload);
+    }
+    Ok(builder.build()?)
 }
 
 /// What ends reading before its time.

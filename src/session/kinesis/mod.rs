@@ -25,6 +25,9 @@ use crate::session::{Page, Session, SessionProvider, SessionRequest, TimeOrigin}
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// An archive is asked for day by day, so its length bounds the number of requests for one session.
 const MAX_ARCHIVE: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// As the service advises: a fragment is listed as soon as it is complete, whatever the target duration says. It allows
+/// five requests a second.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 /// What the service lists of an archive when it is not told otherwise.
 const DEFAULT_ARCHIVE_FRAGMENTS: u16 = 1000;
 
@@ -301,7 +304,7 @@ impl KinesisSession {
     }
 
     fn session(&self, url: SecretUrl, expires_at: Option<SystemTime>, window: Option<Window>) -> Session {
-        let mut session = Session::new(url).time_origin(match self.selector {
+        let mut session = Session::new(url).reload_interval(RELOAD_INTERVAL).time_origin(match self.selector {
             _ if !self.display_fragment_timestamp => TimeOrigin::Arrival,
             FragmentSelector::ServerTimestamp => TimeOrigin::Server,
             FragmentSelector::ProducerTimestamp => TimeOrigin::Producer,

@@ -20,6 +20,7 @@ pub(super) struct ActiveSession {
     pub(super) next_rung: Option<usize>,
     pub(super) page: Option<Page>,
     pub(super) time_origin: TimeOrigin,
+    pub(super) reload_interval: Option<Duration>,
     /// Whether a media playlist of it was read.
     pub(super) is_proven: bool,
 }
@@ -35,6 +36,7 @@ impl ActiveSession {
             next_rung: None,
             page: session.page,
             time_origin: session.time_origin,
+            reload_interval: session.reload_interval,
             is_proven: false,
         }
     }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::hls::{LiveEdge, ReloadPolicy, VariantCaps, VariantChoice};
+use crate::hls::{LiveEdge, VariantCaps, VariantChoice};
 use crate::limits::Limits;
 use crate::secret::SecretUrl;
 use crate::source::options::Delivery;
@@ -18,7 +18,7 @@ fn options() -> MachineOptions {
         config: Config::default(),
         delivery: Delivery::All,
         live_edge: LiveEdge::Oldest,
-        reload: ReloadPolicy::default(),
+        reload: None,
         caps: VariantCaps::default(),
         variant: VariantChoice::default(),
         is_renewable: true,

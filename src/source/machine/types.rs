@@ -122,7 +122,8 @@ pub(crate) struct MachineOptions {
     pub(crate) config: Config,
     pub(crate) delivery: Delivery,
     pub(crate) live_edge: LiveEdge,
-    pub(crate) reload: ReloadPolicy,
+    /// `None` for what the session says, else the specification.
+    pub(crate) reload: Option<ReloadPolicy>,
     pub(crate) caps: VariantCaps,
     pub(crate) variant: VariantChoice,
     /// Whether the provider gives a new session each time.
