@@ -266,6 +266,20 @@ async fn corrupt_fragments_are_always_the_same() {
     assert_eq!(camera.timeline().availability(13), Availability::Whole);
     assert_ne!(fourth, fifth);
     assert!(camera.fault_events().iter().all(|event| event.fragment == Some(14)));
+
+    // No decoder takes any of the recording's fragments for sound.
+    camera.inject(Fault::Corrupt { every: 1 }, SECOND * 5).unwrap();
+    clock.forward(SECOND * 10);
+    let mut options = camera.session_options();
+    options.playback = Playback::OnDemand { fragments: 25 };
+    let source = support::builder(camera.new_session(options).unwrap().expose().as_str()).build().unwrap();
+    let (frames, error) = support::read_all(&source).await;
+    assert!(error.is_none(), "{error:?}");
+    let seen: Vec<_> = frames.iter().map(|frame| frame.captured_at()).collect();
+    let timeline = camera.timeline();
+    let whole = (0..25).filter(|&index| timeline.availability(index) == Availability::Whole);
+    let expected: Vec<_> = whole.flat_map(|index| timeline.frames(index)).map(|n| timeline.capture_time(n)).collect();
+    assert_eq!(seen, expected);
 }
 
 #[tokio::test]

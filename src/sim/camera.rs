@@ -15,6 +15,7 @@ use super::session::{Moment, Session, random_token};
 use super::{FragmentNumbers, Playback, Recording, SessionOptions, Timeline, mux, playlist};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind};
+use crate::h264::{LengthSize, NalUnits, nal_type};
 
 /// Open sessions; one more closes the oldest.
 const MAX_SESSIONS: usize = 1000;
@@ -22,7 +23,7 @@ const MAX_SESSIONS: usize = 1000;
 const MAX_EVENTS: usize = 100_000;
 /// A live session is over when so long no fragment has come.
 const SILENCE_LIMIT: Duration = Duration::from_secs(30);
-/// Bytes that are flipped in the middle of a damaged picture.
+/// Bytes that are flipped in a damaged picture.
 const FLIPPED: usize = 64;
 
 /// An answer that a fault touched.
@@ -348,13 +349,26 @@ impl Camera {
         if timeline.availability(index) == Availability::Corrupt {
             // The first picture, on which all others of the fragment rest.
             if let Some(sample) = samples.first_mut() {
-                let mut data = sample.data.to_vec();
-                let middle = data.len() / 2;
-                data.iter_mut().skip(middle).take(FLIPPED).for_each(|byte| *byte = !*byte);
-                sample.data = data.into();
+                sample.data = damaged(&sample.data, recording.track().length_size);
             }
         }
         // Sequence numbers count from 1, and have 32 bits whatever the index.
         mux::media(&samples, (index as u32).wrapping_add(1), decode_time)
     }
+}
+
+/// Flips bytes behind the header of the first IDR slice: from its slice header on, which a decoder cannot take for sound.
+fn damaged(sample: &Bytes, length_size: LengthSize) -> Bytes {
+    let field = length_size.bytes();
+    let mut start = 0;
+    for nal in NalUnits::new(sample, length_size).flatten() {
+        start += field;
+        if nal.kind() == nal_type::IDR_SLICE {
+            break;
+        }
+        start += nal.bytes().len();
+    }
+    let mut data = sample.to_vec();
+    data.iter_mut().skip(start + 1).take(FLIPPED).for_each(|byte| *byte = !*byte);
+    data.into()
 }

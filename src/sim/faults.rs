@@ -81,7 +81,7 @@ pub enum Fault {
         /// Which ones, at least 1.
         every: u64,
     },
-    /// `corrupt:3`: bytes of the fragment's pictures are flipped, always the same ones. Boxes and lengths stay right.
+    /// `corrupt:3`: bytes of the fragment's first picture are flipped, always the same ones. Boxes and lengths stay right.
     Corrupt {
         /// Which ones, at least 1.
         every: u64,
