@@ -1,7 +1,7 @@
 //! A simulated camera behind the real SDK clients, with a clock that runs faster.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
@@ -46,13 +46,11 @@ impl SessionProvider for ShortSessions {
     }
 }
 
-/// The small recording: 320x180, 15 frames a second, five seconds, one IDR picture a second.
-pub fn small() -> Recording {
-    Recording::open(&super::fixtures().join("camera_small.mp4")).unwrap()
-}
-
 pub fn camera(clock: &FastClock, lifetime: Duration) -> SimulatedCameraBuilder {
-    SimulatedCamera::builder().recording(small()).session_lifetime(lifetime).clock(Arc::new(clock.clone()))
+    SimulatedCamera::builder()
+        .recording(Recording::demo_small())
+        .session_lifetime(lifetime)
+        .clock(Arc::new(clock.clone()))
 }
 
 /// Reads the camera by its session API, gray pictures, all of them.
@@ -60,9 +58,4 @@ pub fn source(camera: &SimulatedCamera, clock: &FastClock, lifetime: Duration) -
     let inner = KinesisSession::live(camera.stream_name()).sdk_config(&sdk_config(&camera.endpoint_url()));
     let provider = ShortSessions { inner, lifetime, clock: clock.clone() };
     FrameSource::builder("simulated", provider).delivery(Delivery::All).output(Output::gray()).clock(clock.clone())
-}
-
-/// Seconds of the fast clock.
-pub fn passed(clock: &FastClock, since: SystemTime) -> f64 {
-    clock.wall().duration_since(since).unwrap_or_default().as_secs_f64()
 }

@@ -3,6 +3,8 @@
 
 #[cfg(all(feature = "kvs", feature = "sim"))]
 pub mod camera;
+#[cfg(all(feature = "kvs", feature = "sim"))]
+pub mod faulty;
 #[cfg(feature = "sim")]
 pub mod painted;
 
