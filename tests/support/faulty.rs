@@ -65,6 +65,5 @@ pub async fn run(script: &FaultScript, total: Duration, mut look: impl FnMut(Dur
         150
     );
     assert_eq!(ledger.gaps.len(), gaps, "still gaps {:?}\n{script}{stats:?}", ledger.gaps);
-    assert!(camera.peak_sessions() <= 3, "{} sessions at once\n{script}", camera.peak_sessions());
     ledger
 }

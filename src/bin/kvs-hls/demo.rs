@@ -1,12 +1,15 @@
-//! `demo`: reads a simulated camera live, as any client would, and checks every frame.
+//! `demo`: reads a simulated camera live through the AWS SDK, as any client would, and checks every frame.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use aws_config::{Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use kvs_hls::net::BoxFuture;
 use kvs_hls::sim::{Recording, SimulatedCamera};
 use kvs_hls::{
-    ConnectionState, Error, Frame, FrameSource, Frames, Output, Session, SessionProvider, SessionRequest, Stats,
+    ConnectionState, Error, Frame, FrameSource, Frames, KinesisSession, Output, Session, SessionProvider,
+    SessionRequest, Stats,
 };
 use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
@@ -19,20 +22,32 @@ use crate::stop::Stop;
 use crate::summary::{self, End, Tally};
 use crate::write;
 
-/// How long the simulated sessions last: short enough to see one replaced.
-const SESSION: Duration = Duration::from_secs(16);
+/// How long the simulated sessions last: short enough to see one replaced every few seconds.
+const SESSION: Duration = Duration::from_secs(12);
 /// Between two lines where nothing can be drawn over.
 const PLAIN_EVERY: Duration = Duration::from_secs(3);
 const BAR_WIDTH: usize = 30;
 
-/// Hands out sessions of the simulated camera, which end as those of Kinesis Video Streams do.
+/// Sessions that the camera ends sooner than the service lets anybody ask for.
 #[derive(Debug)]
-struct Sessions(Arc<SimulatedCamera>);
+struct ShortSessions(KinesisSession);
 
-impl SessionProvider for Sessions {
-    fn open(&self, _request: SessionRequest) -> BoxFuture<'_, Result<Session, Error>> {
-        let session = Session::new(self.0.url()).expires_at(SystemTime::now() + SESSION);
-        Box::pin(std::future::ready(Ok(session)))
+impl ShortSessions {
+    fn of(camera: &SimulatedCamera) -> Self {
+        // The camera takes any credentials.
+        let credentials = Credentials::new("simulated", "simulated", None, None, "demo");
+        let config = SdkConfig::builder()
+            .region(Region::new("us-east-1"))
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .build();
+        Self(KinesisSession::live(camera.stream_name()).sdk_config(&config).endpoint_url(camera.endpoint_url()))
+    }
+}
+
+impl SessionProvider for ShortSessions {
+    fn open(&self, request: SessionRequest) -> BoxFuture<'_, Result<Session, Error>> {
+        let expires_at = SystemTime::now() + SESSION;
+        Box::pin(async move { Ok(self.0.open(request).await?.expires_at(expires_at)) })
     }
 }
 
@@ -76,7 +91,7 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
 
 /// A camera, what reads it, and what was seen so far.
 struct Demo {
-    camera: Arc<SimulatedCamera>,
+    camera: SimulatedCamera,
     source: FrameSource,
     tally: Tally,
     check: Check,
@@ -97,9 +112,9 @@ impl Demo {
         };
         let frames = recording.samples() as u64;
         let step = recording.duration().div_f64(frames.max(1) as f64);
-        let camera = Arc::new(SimulatedCamera::builder().recording(recording).start().await?);
+        let camera = SimulatedCamera::builder().recording(recording).session_lifetime(SESSION).start().await?;
         let source =
-            FrameSource::builder("simulated camera", Sessions(camera.clone())).output(Output::bgr()).build()?;
+            FrameSource::builder("simulated camera", ShortSessions::of(&camera)).output(Output::bgr()).build()?;
         Ok(Self {
             camera,
             source,
@@ -197,7 +212,7 @@ impl Demo {
             ),
             row("address", format!("http://{}", self.camera.address())),
             row("state", painted_state),
-            row("sessions", format!("{}, {} refreshed", stats.refreshes + 1, stats.refreshes)),
+            row("sessions", sessions(&stats)),
             row("frames", format!("{}{size}{rate}", self.tally.frames)),
             row("rate", format!("{:.1} frames a second", self.present_rate())),
             row("latency", latency(&stats)),
@@ -250,6 +265,12 @@ impl Demo {
         });
         summary
     }
+}
+
+/// How many there were, and how old the present one is.
+fn sessions(stats: &Stats) -> String {
+    let age = stats.session_age.unwrap_or_default().as_secs();
+    format!("{} refreshed; the present one is {age} s old and would end after {} s", stats.refreshes, SESSION.as_secs())
 }
 
 fn latency(stats: &Stats) -> String {
