@@ -553,7 +553,10 @@ impl Machine {
         if is_refresh_due || is_wanted {
             self.opening.begin();
             self.refresh_at = None;
-            out.push(Action::OpenSession { resume_from: self.resume_from() });
+            // The session of the present page lists what is still to be loaded of it.
+            let is_next_page = self.session.is_some() && !is_refresh_due;
+            let resume_from = if is_next_page { self.next_page } else { self.resume_from() };
+            out.push(Action::OpenSession { resume_from });
         }
     }
 }

@@ -94,7 +94,10 @@ impl Machine {
         match recovery {
             Recovery::Retry | Recovery::RefreshSession => {
                 let session = self.session.as_ref();
-                let is_gone = session.is_some_and(|session| session.is_proven && session.generation != item.generation);
+                let is_elsewhere =
+                    session.is_some_and(|session| session.is_proven && session.generation != item.generation);
+                // An archive can be opened anew at any place of it.
+                let is_gone = is_elsewhere && session.is_none_or(|session| session.page.is_none());
                 if recovery == Recovery::RefreshSession && self.options.is_renewable && !is_gone {
                     // The playlist of the next session says where this segment is then.
                     let delay = session.is_some_and(|session| session.is_proven).then(|| self.reopen(at));
