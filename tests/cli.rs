@@ -241,6 +241,16 @@ fn wrong_usage_is_told_and_is_2() {
         (&["frames", "--url", "http://host", "--write", "png"], &["--out DIR"]),
         (&["frames", "--url", "http://host", "--write", "raw", "--summary-json", "-"], &["give one of them a file"]),
         (&["simulate", "--window", "0"], &["window"]),
+        (&["frames", "--url", "http://host", "--stream", "a"], &["cannot be used with"]),
+        (&["frames", "--stream", "a/b"], &["stream", "a/b"]),
+        (&["frames", "--stream", "a", "--session-duration", "10s"], &["session_duration of 10s (300s to 43200s"]),
+        (&["frames", "--stream", "a", "--playback", "on-demand"], &["without --start and --end"]),
+        (&["frames", "--stream", "a", "--start", "yesterday"], &["2026-01-31T12:00:00Z"]),
+        (&["frames", "--stream", "a", "--max-fragments", "5001"], &["max_fragments"]),
+        (&["frames", "--url", "http://host", "--variant", "best"], &["adaptive, highest, lowest"]),
+        (&["frames", "--url", "http://host", "--gap-fill", "black"], &["none, hold-last"]),
+        (&["frames", "--url", "http://host", "--buffer-frames", "0"], &["buffer_frames of 0"]),
+        (&["frames", "--url", "http://host", "--metrics-port", "many"], &["a port such as 9100"]),
     ] {
         run(args).expect(2).says(words);
     }
@@ -461,4 +471,93 @@ fn signals_end_it_cleanly() {
     let (status, words) = camera.wait();
     assert!(status.success(), "{words}");
     assert!(words.contains("kvs-hls frames --url '"), "{words}");
+}
+
+/// Waits for a line on standard error that begins so, and gives the rest of it.
+fn told(child: &mut Child, start: &str) -> String {
+    let stderr = child.stderr.as_mut().expect("a pipe");
+    let mut line = Vec::new();
+    let mut byte = [0];
+    loop {
+        assert_eq!(stderr.read(&mut byte).expect("a byte"), 1, "it ended before it said {start:?}");
+        if byte[0] != b'\n' {
+            line.push(byte[0]);
+        } else if let Some(rest) = String::from_utf8_lossy(&std::mem::take(&mut line)).strip_prefix(start) {
+            return rest.to_owned();
+        }
+    }
+}
+
+fn get(url: &str) -> String {
+    let (host, path) = url.trim_start_matches("http://").split_once('/').expect("a path");
+    let mut stream = TcpStream::connect(host).expect("a connection");
+    write!(stream, "GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").expect("a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+/// A program with credentials of its own and nothing of the machine's.
+fn with_credentials<'a>(command: &'a mut Command, secret: &str) -> &'a mut Command {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AWS_")) {
+        command.env_remove(name);
+    }
+    command
+        .env("HOME", env!("CARGO_TARGET_TMPDIR"))
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env("AWS_ACCESS_KEY_ID", "AKIDTEST")
+        .env("AWS_SECRET_ACCESS_KEY", secret)
+}
+
+#[test]
+fn a_stream_is_read_by_its_name() {
+    let (_camera, mut stdout) = Running::start(&["simulate", "--stream", "front-door"]);
+    let mut url = String::new();
+    stdout.read_line(&mut url).expect("the URL");
+    let endpoint = url.split("/hls").next().expect("a host").to_owned();
+    let stream = ["--stream", "front-door", "--region", "us-east-1", "--endpoint-url", &endpoint];
+
+    let args = [&["frames"], &stream[..], &["--max-frames", "40", "--summary-json", "-"]].concat();
+    let run = Run::of(with_credentials(&mut program(&args), "secret").output().expect("the program runs")).expect(0);
+    let summary = json(&run.stdout);
+    assert_eq!((&summary["frames"], &summary["gaps"]), (&40.into(), &0.into()));
+    assert_eq!(summary["time_origin"], "server");
+
+    let args = [&["probe", "--json"], &stream[..]].concat();
+    let run = Run::of(with_credentials(&mut program(&args), "secret").output().expect("the program runs")).expect(0);
+    assert_eq!(json(&run.stdout)["verdict"]["decodable"], true);
+
+    let args = [&["frames"], &stream[..], &["--metrics-port", "0"]].concat();
+    let mut command = program(&args);
+    let child = with_credentials(&mut command, "secret").stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let mut client = Running(child.expect("the program runs"));
+    let metrics = told(&mut client.0, "metrics at ");
+    let counter = |text: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix("kvs_hls_frames_total{camera_id=\"front-door\"} "));
+        line.and_then(|count| count.parse::<u64>().ok()).unwrap_or_default()
+    };
+    let mut text = get(&metrics);
+    while counter(&text) < 10 {
+        thread::sleep(std::time::Duration::from_millis(50));
+        text = get(&metrics);
+    }
+    assert!(
+        text.contains("Content-Type: text/plain; version=0.0.4")
+            || text.contains("content-type: text/plain; version=0.0.4")
+    );
+    assert!(text.contains("kvs_hls_connection_state{camera_id=\"front-door\"} 2"), "{text}");
+
+    let args = ["frames", "--stream", "back-door", "--region", "us-east-1", "--endpoint-url", &endpoint];
+    let run = Run::of(with_credentials(&mut program(&args), "verysecret").output().expect("the program runs"));
+    assert!(!run.stderr.contains("verysecret"));
+    run.expect(1).says(&["ResourceNotFoundException", "hint: is the stream's name right, and the region?"]);
+}
+
+#[test]
+fn missing_credentials_and_regions_are_told() {
+    let mut command = program(&["frames", "--stream", "a", "--region", "us-east-1"]);
+    with_credentials(&mut command, "").env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");
+    Run::of(command.output().expect("the program runs")).expect(1).says(&["no AWS credentials", "AWS_PROFILE"]);
+    let mut command = program(&["frames", "--stream", "a"]);
+    Run::of(with_credentials(&mut command, "x").output().expect("the program runs")).expect(2).says(&["region"]);
 }

@@ -84,9 +84,14 @@ pub fn hint(error: &Error) -> Option<&'static str> {
     let story = one_line(error);
     let says = |word: &str| story.contains(word);
     // The status may stand on a cause, when the last of several failures is told.
-    let status = std::iter::successors(Some(error as &(dyn StdError + 'static)), |&cause| cause.source())
-        .find_map(|cause| cause.downcast_ref::<Error>()?.status());
-    Some(match status {
+    let told = || {
+        let chain = std::iter::successors(Some(error as &(dyn StdError + 'static)), |&cause| cause.source());
+        chain.filter_map(|cause| cause.downcast_ref::<Error>())
+    };
+    if let Some(refusal) = told().find(|error| error.kind() == ErrorKind::Session) {
+        return session_hint(refusal);
+    }
+    Some(match told().find_map(Error::status) {
         Some(401 | 403) => {
             "the URL is not, or no longer, authorized. KVS sessions end after 5 minutes unless asked for longer: \
              get a new URL"
@@ -115,6 +120,27 @@ pub fn hint(error: &Error) -> Option<&'static str> {
         _ if says("dns error") || says("failed to lookup") => "the host name is unknown: is it spelled right?",
         _ if says("certificate") => "the server's certificate is not trusted on this machine",
         _ if error.is_timeout() => "the server does not answer: is it reachable from this network?",
+        _ => return None,
+    })
+}
+
+/// What to try next when Kinesis Video Streams opens no session.
+fn session_hint(error: &Error) -> Option<&'static str> {
+    let code = error.code().unwrap_or_default();
+    let is = |names: &[&str]| names.iter().any(|name| code.starts_with(name));
+    Some(match error.status() {
+        _ if is(&["NoDataRetention"]) => "the stream keeps nothing: set its data retention above 0 hours",
+        _ if is(&["UnsupportedStreamMediaType"]) => "the camera sends something other than H.264 video",
+        _ if is(&["AccessDenied", "NotAuthorized"]) => {
+            "the credentials need kinesisvideo:GetDataEndpoint and kinesisvideo:GetHLSStreamingSessionURL on the stream"
+        }
+        _ if is(&["UnrecognizedClient", "InvalidClientTokenId", "InvalidSignature", "ExpiredToken"]) => {
+            "the credentials are wrong or have expired: `aws sts get-caller-identity` shows whose they are"
+        }
+        Some(404) if error.to_string().contains("no fragments between") => {
+            "nothing was recorded then: look at --start, --end and the stream's data retention"
+        }
+        Some(404) => "is the stream's name right, and the region? A stream is found in its own region only",
         _ => return None,
     })
 }
