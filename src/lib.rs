@@ -5,7 +5,7 @@
 //!
 //! # fn infer(_: &[u8], _: usize, _: usize, _: std::time::SystemTime) {}
 //! # async fn example() -> Result<(), kvs_hls::Error> {
-//! let camera = FixedUrl::new("https://example.com/live.m3u8")?;
+//! let camera = FixedUrl::new("https://example.com/live.m3u8")?; // or KinesisSession::live("my-stream")
 //! let source = FrameSource::builder("front-door", camera).output(Output::bgr()).build()?;
 //! let mut frames = source.start()?;
 //! while let Some(frame) = frames.next().await {
@@ -35,6 +35,14 @@
 //! wait for the consumer; when they are not taken, the decoder rests, then the downloads. What happens after that is the
 //! choice of [`Delivery`]. [`Pacing::ByTime`] hands frames out in the rhythm of their capture instead.
 //!
+//! # Sessions
+//!
+//! A session of Kinesis Video Streams lasts up to twelve hours. Before it expires the next one is opened and read beside it;
+//! fragments are matched by number or programme time, so that none is lost and none comes twice. A session that is refused is
+//! opened anew, with growing delays; a camera that sends nothing is waited for. [`Config`] has the numbers,
+//! [`ConnectionState`] and [`Stats`] tell where a source stands, and [`FrameSource::refresh`] and
+//! [`FrameSource::reconnect`] do by hand what happens by itself.
+//!
 //! # Loss
 //!
 //! Nothing is lost in silence: [`FrameMeta::gap_before`] says what is missing before a frame and why, and counters tell
@@ -50,8 +58,9 @@
 //! | feature | adds |
 //! | --- | --- |
 //! | `kvs` (default) | `KinesisSession`: sessions of Kinesis Video Streams through the AWS SDK |
+//! | `kvs` (default) | `KinesisSession`: sessions of Kinesis Video Streams through the AWS SDK. The SDK's own minimum Rust version counts for it: older compilers get older SDKs |
 //! | `sim` | the module `sim`: a simulated camera for tests without AWS |
-//! | `cli` | the program `kvs-hls`; implies `sim` |
+//! | `cli` | the program `kvs-hls`; implies `kvs` and `sim` |
 //!
 //! # Words
 //!

@@ -59,9 +59,6 @@ Examples:
   kvs-hls frames --url \"$URL\" --write png --out shots --select keyframes
   kvs-hls frames --url \"$URL\" --write framemd5 --out frames.md5")]
 pub struct FramesArgs {
-    #[command(flatten)]
-    pub source: Source,
-
     /// Stop after so many frames
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_frames: Option<u64>,
@@ -93,6 +90,9 @@ pub struct FramesArgs {
     /// Serve metrics for Prometheus at this port of this machine, or at ADDRESS:PORT
     #[arg(long, value_name = "PORT", value_parser = listen_address)]
     pub metrics_port: Option<SocketAddr>,
+
+    #[command(flatten)]
+    pub source: Source,
 
     #[command(flatten)]
     pub reading: Reading,
@@ -215,9 +215,6 @@ Examples:
   kvs-hls probe --url \"$URL\" --json | jq .video
   kvs-hls probe --stream my-camera --region us-east-1")]
 pub struct ProbeArgs {
-    #[command(flatten)]
-    pub source: Source,
-
     /// Write JSON instead of text
     #[arg(long)]
     pub json: bool,
@@ -229,6 +226,9 @@ pub struct ProbeArgs {
     /// Take no variant with more bits a second than this
     #[arg(long, value_name = "BITS")]
     pub max_bandwidth: Option<u64>,
+
+    #[command(flatten)]
+    pub source: Source,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::time::{Duration, SystemTime};
 
-use clap::{Args as ClapArgs, ValueEnum};
+use clap::{ArgGroup, Args as ClapArgs, ValueEnum};
 use jiff::Timestamp;
 use kvs_hls::{DiscontinuityMode, FixedUrl, FragmentSelector, KinesisSession, Playback, SecretUrl, SessionProvider};
 
@@ -13,10 +13,11 @@ use crate::failure::Failure;
 /// A URL or a stream, one of both.
 #[derive(Debug, ClapArgs)]
 #[command(next_help_heading = "Source")]
+#[command(group = ArgGroup::new("from").required(true).args(["url", "stream"]))]
 pub struct Source {
     /// URL of a multivariant or media playlist; http or https
     // Text, since a value that is refused would be printed with its query.
-    #[arg(long, value_name = "URL", required_unless_present = "stream", conflicts_with = "stream")]
+    #[arg(long, value_name = "URL")]
     url: Option<OsString>,
 
     /// Name or ARN of a stream of Kinesis Video Streams; credentials come from where the AWS tools look for them
