@@ -114,7 +114,8 @@ fn scrubbed_word(word: &str) -> String {
     text
 }
 
-fn is_token(text: &str) -> bool {
+/// Whether a text looks like a token or an access key.
+pub(crate) fn is_token(text: &str) -> bool {
     let is_key_id = text.len() >= 16 && ["AKIA", "ASIA"].iter().any(|start| text.starts_with(start));
     let has = |is: fn(&u8) -> bool| text.as_bytes().iter().any(is);
     is_key_id

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::{Response, header::HeaderMap};
 
-use crate::secret::scrubbed;
+use crate::secret::{is_token, scrubbed};
 
 /// Bytes of a refusal's body that are looked at, and how long they may take: it is for people and may be anything.
 const MAX_BODY: usize = 4096;
@@ -60,6 +60,7 @@ async fn beginning(mut response: Response) -> Vec<u8> {
 pub(crate) fn error_name(text: &str) -> Option<&str> {
     let name = text.split(':').next()?.rsplit('#').next()?.trim();
     let is_name = (1..=100).contains(&name.len())
+        && !is_token(name)
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._".contains(&byte));
     is_name.then_some(name)
 }
@@ -115,5 +116,7 @@ mod tests {
         }
         assert_eq!(refusal(None, &"long ".repeat(1000)), (None, None));
         assert_eq!(refusal(Some(("x-amzn-errortype", "two words")), ""), (None, None));
+        let token = "IQoJb3JpZ2luX2VjEAcaCXVzLWVhc3QtMSJHMEUCIQC";
+        assert_eq!(refusal(Some(("x-amz-errortype", token)), ""), (None, None), "a token is no name");
     }
 }

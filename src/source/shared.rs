@@ -192,6 +192,10 @@ impl Shared {
         if frame.meta.is_synthetic {
             return self.metrics.frames_synthetic.inc();
         }
+        // Who holds the first frame should not be told that none has come yet: the driver is about to say the same.
+        if self.state() == ConnectionState::Connecting {
+            self.set_state(ConnectionState::Connected);
+        }
         let latency = self.clock.wall().duration_since(frame.captured_at()).ok();
         let metrics = &self.metrics;
         metrics.frames.inc();
