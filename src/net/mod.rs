@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use http::HttpClient;
+#[cfg(feature = "kvs")]
 pub(crate) use refusal::error_name;
 
 use crate::error::Error;
