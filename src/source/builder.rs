@@ -251,7 +251,7 @@ impl Plan {
             None => Arc::new(HttpClient::new()?),
         };
         let inbox = Arc::<Inbox>::default();
-        let output = LaneSide { shared: shared.clone(), inbox: inbox.clone(), rhythm: Mutex::default() };
+        let output = LaneSide { shared: shared.clone(), inbox: inbox.clone(), last: Mutex::default() };
         let decoder = (self.decoder)(&shared.limits);
         let lane = Lane::new(decoder, self.selection, shared.output, Arc::new(output), shared.clock.clone());
         let pool = DecodePool::start(1, &shared.camera_id).map_err(no_thread)?;
@@ -265,6 +265,7 @@ impl Plan {
             session_duration: self.machine.config.session_duration,
             demuxer: None,
             captures: Default::default(),
+            rhythm: Default::default(),
             time_origin: TimeOrigin::Producer,
             bandwidth: None,
             loading: (0, None),

@@ -1,6 +1,7 @@
 //! Does what the machine says: requests, demuxing, waiting. One task for each camera.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,11 +12,12 @@ use tracing::{debug, info, warn};
 use super::capture::{CaptureClock, Start};
 use super::frame::{Frame, FrameMeta};
 use super::machine::{Action, Download, Input, Machine, Moment};
-use super::rhythm::Rhythm;
+use super::rhythm::{Rhythm, Span};
 use super::shared::Shared;
 use crate::decode::{Job, LaneFrame, LaneOutput, LaneStep};
 use crate::error::{Error, ErrorKind, Stage};
 use crate::fmp4::{Demuxer, InitSegment};
+use crate::gap::{Gap, GapCause};
 use crate::h264::AccessUnit;
 use crate::hls::{self, Segment};
 use crate::net::{Fetch, Request, Response};
@@ -31,6 +33,8 @@ pub(super) struct Origin {
     segment: Segment,
     generation: u32,
     start: Start,
+    /// A hole before the segment that only its times tell of; for the first frame of it to report.
+    hole: AtomicBool,
 }
 
 /// Requests that came to an end.
@@ -79,17 +83,18 @@ impl Inbox {
 pub(super) struct Output {
     pub(super) shared: Arc<Shared>,
     pub(super) inbox: Arc<Inbox>,
-    /// The times of the last frames, for the span of a gap.
-    pub(super) rhythm: Mutex<Rhythm>,
+    /// Capture time of the last frame, for the span of a gap.
+    pub(super) last: Mutex<Option<std::time::SystemTime>>,
 }
 
 impl Output {
     fn frame(&self, frame: LaneFrame<Arc<Origin>>) -> Frame {
         let origin = &*frame.origin;
         let captured_at = origin.start.captured_at(frame.pts);
-        let mut rhythm = self.rhythm.lock().unwrap_or_else(PoisonError::into_inner);
-        let gap_before = rhythm.next(captured_at, frame.gap_before);
-        drop(rhythm);
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).replace(captured_at);
+        let span = last.and_then(|last| captured_at.duration_since(last).ok());
+        let hole = origin.hole.swap(false, Ordering::Relaxed).then_some(Gap::of_segments(GapCause::NotRecorded, 0));
+        let gap_before = frame.gap_before.or(hole).map(|gap| Gap { span, ..gap });
         Frame {
             pixels: frame.pixels,
             width: frame.width,
@@ -154,6 +159,7 @@ pub(super) struct Driver {
     pub(super) session_duration: Duration,
     pub(super) demuxer: Option<Demuxer>,
     pub(super) captures: CaptureClock,
+    pub(super) rhythm: Rhythm,
     pub(super) time_origin: TimeOrigin,
     /// Smoothed bits a second of segment downloads.
     pub(super) bandwidth: Option<f64>,
@@ -352,10 +358,24 @@ impl Driver {
             return (result.map_err(Error::from), false);
         };
         let start = self.captures.start(&segment, self.time_origin, first, last, arrived);
-        let origin = Arc::new(Origin { segment, generation, start });
+        let span = Span {
+            first: start.captured_at(first),
+            last: start.captured_at(last),
+            interval: longest_interval(&units).unwrap_or(segment.duration),
+        };
+        let hole = self.rhythm.has_hole(span) && start.origin != TimeOrigin::Arrival;
+        let origin = Arc::new(Origin { segment, generation, start, hole: hole.into() });
         self.shared.give(Job::Units(units, origin));
         (result.map_err(|error| Error::from(error).at(Stage::Segment)), true)
     }
+}
+
+/// The longest time from one picture to the next.
+fn longest_interval(units: &[AccessUnit]) -> Option<Duration> {
+    let mut times: Vec<_> = units.iter().map(|unit| unit.pts().as_nanos()).collect();
+    times.sort_unstable();
+    let steps = times.iter().zip(times.iter().skip(1)).map(|(one, next)| next - one);
+    steps.max().and_then(|nanos| u64::try_from(nanos).ok()).map(Duration::from_nanos)
 }
 
 fn range(bytes: hls::ByteRange) -> std::ops::Range<u64> {

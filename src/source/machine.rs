@@ -395,6 +395,10 @@ impl Machine {
         let rungs = hls::ladder(playlist, &self.options.caps).map_err(Error::from)?;
         let (rungs, rung) = self.adaptation.begin(&playlist.variants, rungs)?;
         if let Some(session) = self.session_of(generation) {
+            if !session.rungs.is_empty() {
+                let context = "multivariant playlist where the media playlist of a variant was expected";
+                return Err(Error::new(ErrorKind::Playlist, context));
+            }
             session.playlist.succeed();
             session.playlist.not_before = Some(at.now);
             session.enter(rungs, rung);

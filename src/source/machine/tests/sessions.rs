@@ -325,6 +325,17 @@ fn a_variant_that_cannot_be_loaded_leaves_the_present_one() {
 }
 
 #[test]
+fn multivariant_playlists_that_lead_to_each_other_are_not_asked_for_in_a_loop() {
+    let mut bench = Bench::new(options());
+    bench.open(None);
+    bench.playlist(multivariant("a"));
+    bench.said();
+    bench.playlist(multivariant("a"));
+    assert_eq!(bench.said(), ["Retry"]);
+    assert_eq!(bench.wait(), Duration::from_millis(250));
+}
+
+#[test]
 fn the_next_session_begins_with_the_variant_that_was_read() {
     let mut bench = Bench::reading_variants();
     bench.segment_in(Duration::from_millis(1900));
