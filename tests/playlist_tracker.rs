@@ -507,6 +507,28 @@ fn session_that_lags_behind_waits_and_repeats_nothing_though_times_jitter() {
 }
 
 #[test]
+fn a_clock_that_went_back_for_good_is_found_out() {
+    let mut tracker = tracker(LiveEdge::Newest, ReloadPolicy::Spec);
+    step(&mut tracker, &jittered(0, &[400, 410, 420]), 0);
+    tracker.begin_session();
+    let mut found = None;
+    for second in 0..30 {
+        let list = jittered(second, &[10 * second, 10 * second + 10, 10 * second + 20]);
+        let (fresh, event) = step(&mut tracker, &list, 1000 * second);
+        match event {
+            Some(event) => {
+                assert_eq!(event, TrackerEvent::Rejoined { continuity: Continuity::Lost { about: None } });
+                assert_eq!(fresh, [second + 2], "the live edge");
+                found = Some(second);
+                break;
+            }
+            None => assert!(fresh.is_empty()),
+        }
+    }
+    assert_eq!(found, Some(14), "after twice the time at which a list counts as stuck");
+}
+
+#[test]
 fn new_session_goes_on_where_fragments_are_listed_out_of_order_of_their_numbers() {
     let list = |numbers: &[u64]| {
         let mut text = String::from("#EXTM3U\n#EXT-X-TARGETDURATION:2\n");

@@ -39,7 +39,7 @@ fn every_row_of_the_readme_holds() {
             Retry,
         ),
         (
-            "| open session | stream unknown, 401, 403 (after one refresh of the credentials), any other 400 | fatal |",
+            "| open session | stream unknown, no credentials, 401, 403 (after one refresh of the credentials), any other 400 | fatal |",
             vec![
                 session(404, "ResourceNotFoundException", "The requested stream is not found or not active."),
                 session(401, "NotAuthorizedException", "no"),
@@ -74,7 +74,7 @@ fn every_row_of_the_readme_holds() {
             SkipSegment,
         ),
         (
-            "| playlist, init, segment | timeout, 400, 408, 429, 5xx, broken connection, damaged playlist | retry; after four tries one level higher |",
+            "| playlist, init, segment | timeout, 400, 408, 429, 5xx, broken connection, damaged playlist | retry four times, then with backoff; a segment that fails while all else works is skipped |",
             loads
                 .iter()
                 .flat_map(|&stage| {

@@ -89,6 +89,7 @@ struct State<T> {
     /// Access units inside the decoder: which frame a picture becomes.
     pending: Vec<Pending<T>>,
     is_waiting_for_idr: bool,
+    is_draining: bool,
     gap: Option<Gap>,
     /// Nanoseconds of the last frame since an IDR picture began.
     last_out: Option<i128>,
@@ -132,6 +133,7 @@ impl<T: Clone + Send + 'static> Lane<T> {
                 order: DisplayOrder::default(),
                 pending: Vec::new(),
                 is_waiting_for_idr: true,
+                is_draining: false,
                 gap: None,
                 last_out: None,
                 closed_segments: 0,
@@ -180,11 +182,13 @@ impl<T: Clone + Send + 'static> Lane<T> {
                 state.is_waiting_for_idr = true;
             }
             Job::Drain => {
+                state.is_draining = true;
                 let drained = self.with_pictures(state, |decoder, out| decoder.drain(out));
                 if let Err(error) = drained {
                     self.output.step(LaneStep::Failed(error.at(Stage::Decode)));
                 }
                 self.release(state, i128::MAX);
+                state.is_draining = false;
                 self.output.step(LaneStep::Drained(state.gap.take()));
             }
         }
@@ -210,7 +214,12 @@ impl<T: Clone + Send + 'static> Lane<T> {
                 return;
             }
             let bytes = format.format().frame_bytes(picture.width, picture.height);
-            let pixels = pixels.filled(bytes, |out| is_short |= !convert(&picture, *format, out));
+            let mut is_converted = false;
+            let pixels = pixels.filled(bytes, |out| is_converted = convert(&picture, *format, out));
+            if !is_converted {
+                is_short = true;
+                return;
+            }
             let new_size = (picture.width, picture.height);
             let resolution_changed = size.replace(new_size).is_some_and(|old| old != new_size);
             order.hold(
@@ -235,7 +244,7 @@ impl<T: Clone + Send + 'static> Lane<T> {
     }
 
     fn release(&self, state: &mut State<T>, time: i128) {
-        while let Some((time, mut frame)) = state.order.release(time) {
+        while let Some((time, mut frame)) = state.order.release(time).or_else(|| state.order.release_surplus()) {
             state.last_out = Some(time);
             frame.gap_before = state.gap.take();
             self.output.step(LaneStep::Frame(frame));
@@ -263,7 +272,11 @@ impl<T: Clone + Send + 'static> Lane<T> {
             state.last_out = None;
             state.is_waiting_for_idr = false;
         }
-        if state.selector.is_skippable(index, &unit) {
+        if !unit.has_picture() {
+            if let Err(error) = self.with_pictures(state, |decoder, out| decoder.decode(&unit, out)) {
+                self.output.step(LaneStep::Failed(error.at(Stage::Decode)));
+            }
+        } else if state.selector.is_skippable(index, &unit) {
         } else if state.is_waiting_for_idr {
             self.lose(state, GapCause::NoKeyframe, u64::from(state.selector.is_wanted(index)));
         } else {
@@ -313,6 +326,7 @@ impl<T: Clone + Send + 'static> Work for Lane<T> {
 
     fn crashed(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.release(&mut state, i128::MAX); // what was decoded before is good
         state.decoder.reset();
         state.pending.clear();
         state.is_waiting_for_idr = true;
@@ -322,5 +336,8 @@ impl<T: Clone + Send + 'static> Work for Lane<T> {
             self.output.step(LaneStep::SegmentDone(segment.origin));
         }
         self.output.step(LaneStep::Failed(Error::new(ErrorKind::Decoder, "decoder that panicked").at(Stage::Decode)));
+        if std::mem::take(&mut state.is_draining) {
+            self.output.step(LaneStep::Drained(state.gap.take()));
+        }
     }
 }

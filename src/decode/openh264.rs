@@ -147,8 +147,12 @@ impl Decoder for Openh264Decoder {
             None => new_native()?,
         };
         let Some(sps) = self.write_annex_b(unit)?.cloned() else {
+            if !self.annex_b.is_empty() {
+                // Parameter sets alone: the decoder keeps them, and has no picture to give.
+                let _ = native.decode(&self.annex_b);
+            }
             self.native = Some(native);
-            return Ok(()); // parameter sets alone will be written again when the configuration or a picture needs them
+            return Ok(());
         };
         let decoded = native
             .decode(&self.annex_b)

@@ -3,6 +3,10 @@
 use crate::h264::{AccessUnit, PictureOrder, Place};
 use crate::time::Pts;
 
+/// Pictures that a decoder may have to hold back (H.264 §A.3.1: `max_dec_frame_buffering` is at most 16). Wrong times must
+/// not make it more.
+const MAX_HELD: usize = 16;
+
 /// Holds pictures until none that is displayed earlier can follow.
 #[derive(Debug)]
 pub(crate) struct DisplayOrder<T> {
@@ -21,6 +25,11 @@ impl<T> DisplayOrder<T> {
         let time = pts.as_nanos();
         let index = self.held.partition_point(|(held, _)| *held > time);
         self.held.insert(index, (time, item));
+    }
+
+    /// The earliest picture, if more are held than any stream may ask for.
+    pub(crate) fn release_surplus(&mut self) -> Option<(i128, T)> {
+        if self.held.len() > MAX_HELD { self.held.pop() } else { None }
     }
 
     /// The earliest picture, if it is displayed at or before `time` (nanoseconds).

@@ -84,7 +84,7 @@ impl Shared {
             *work.slot().lock() = Place::Running;
             let turn = catch_unwind(AssertUnwindSafe(|| work.turn())).unwrap_or_else(|_| {
                 work.crashed();
-                Turn::Parked
+                Turn::Again
             });
             let mut place = work.slot().lock();
             let again = turn == Turn::Again || *place == Place::RunningAgain;

@@ -58,6 +58,9 @@ impl FrameSelection {
     }
 }
 
+/// In nanoseconds.
+const SECOND: i128 = 1_000_000_000;
+
 /// Decides frame by frame, in display order within a segment.
 #[derive(Debug)]
 pub(crate) struct Selector {
@@ -87,12 +90,14 @@ impl Selector {
             FrameSelection::TargetFps(_) => {
                 self.wanted.resize(units.len(), false);
                 self.order.clear();
-                self.order.extend(units.iter().map(|unit| unit.pts().as_nanos()).zip(0..));
+                let times = units.iter().zip(0..).filter(|(unit, _)| unit.has_picture());
+                self.order.extend(times.map(|(unit, index)| (unit.pts().as_nanos(), index)));
                 self.order.sort_unstable();
                 for &(time, index) in &self.order {
-                    // Times that jump start the ticks anew.
-                    let due =
-                        self.due.filter(|due| (time - due).abs() < 10 * self.period.max(1_000_000_000)).unwrap_or(time);
+                    // Times that jump start the ticks anew. The next tick is never further ahead than a period.
+                    let is_near =
+                        |due: &i128| time - due < 10 * self.period.max(SECOND) && due - time <= self.period + SECOND;
+                    let due = self.due.filter(is_near).unwrap_or(time);
                     // A tick is met by a frame up to a rounding error before it.
                     let late_by = time + 1_000_000 - due;
                     if late_by >= 0 {
@@ -149,6 +154,8 @@ mod tests {
         assert_eq!(chosen(&mut selector, &units(0..15, 15)), [0, 3, 6, 9, 12]);
         assert_eq!(chosen(&mut selector, &units(15..30, 15)), [15, 18, 21, 24, 27]);
         assert_eq!(chosen(&mut selector, &units(100_000..100_004, 15)), [100_000, 100_003], "times jump");
+        assert_eq!(chosen(&mut selector, &units(0..90, 15)).len(), 30);
+        assert_eq!(chosen(&mut selector, &units(0..90, 15)).len(), 30, "clips that each begin at 0");
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub struct AccessUnit {
     duration_ticks: u32,
     is_idr: bool,
     is_disposable: bool,
+    has_picture: bool,
 }
 
 impl AccessUnit {
@@ -45,7 +46,9 @@ impl AccessUnit {
         if slices == 0 && data.is_empty() {
             return Err(ParseError::at(Defect::EmptyNal, 0));
         }
-        Ok(Self { data, config, pts, dts, duration_ticks, is_idr, is_disposable: is_disposable && slices > 0 })
+        let has_picture = slices > 0;
+        let is_disposable = is_disposable && has_picture;
+        Ok(Self { data, config, pts, dts, duration_ticks, is_idr, is_disposable, has_picture })
     }
 
     /// The NAL units behind their length fields.
@@ -94,6 +97,12 @@ impl AccessUnit {
     #[must_use]
     pub const fn is_disposable(&self) -> bool {
         self.is_disposable
+    }
+
+    /// Whether there is a slice in it. Some muxers make samples of parameter sets or supplemental information alone.
+    #[must_use]
+    pub const fn has_picture(&self) -> bool {
+        self.has_picture
     }
 
     /// The NAL units, whose lengths were checked when the unit was made.

@@ -170,6 +170,8 @@ pub struct PlaylistTracker {
     position: Position,
     /// The segments listed last, the newest one at the end, for the next session to be matched with.
     known: Vec<Identity>,
+    /// Since when new playlists list nothing but what looks older than what was handed out.
+    behind_since: Option<Instant>,
     /// Whether the next playlist is of another variant of the same stream.
     is_variant: bool,
     snapshot: Option<Snapshot>,
@@ -188,6 +190,7 @@ impl PlaylistTracker {
             options,
             position: Position::Start,
             known: Vec::new(),
+            behind_since: None,
             is_variant: false,
             snapshot: None,
             target_duration: Duration::ZERO,
@@ -215,10 +218,10 @@ impl PlaylistTracker {
         }
         let (fresh, event) = match relation {
             Relation::NotNewer => (Vec::new(), None),
-            Relation::Newer => self.advance(playlist),
+            Relation::Newer => self.advance(playlist, now),
             Relation::Restarted => {
                 self.begin_count();
-                match self.advance(playlist) {
+                match self.advance(playlist, now) {
                     (fresh, Some(TrackerEvent::Rejoined { continuity })) => {
                         (fresh, Some(TrackerEvent::Reset { continuity }))
                     }
@@ -320,7 +323,7 @@ impl PlaylistTracker {
     }
 
     /// What a changed playlist brings, seen from the present position, which moves to its end.
-    fn advance(&mut self, playlist: &MediaPlaylist) -> (Vec<Segment>, Option<TrackerEvent>) {
+    fn advance(&mut self, playlist: &MediaPlaylist, now: Instant) -> (Vec<Segment>, Option<TrackerEvent>) {
         let segments = playlist.segments.as_slice();
         let Some(last) = segments.last() else { return (Vec::new(), None) };
         let edge = self.options.live_edge.start_index(segments.len());
@@ -337,9 +340,18 @@ impl PlaylistTracker {
             Position::Rejoin(mark) => match self.rejoin(mark, playlist, edge) {
                 Some((start, continuity)) => (start, Some(TrackerEvent::Rejoined { continuity })),
                 // Nothing here is newer, and the place is not found: look again in the next playlist.
-                None => return (Vec::new(), None),
+                None => {
+                    let since = *self.behind_since.get_or_insert(now);
+                    let is_lagging = segments.iter().any(|segment| self.is_known(segment));
+                    if is_lagging || now.saturating_duration_since(since) < self.stuck_after().saturating_mul(2) {
+                        return (Vec::new(), None);
+                    }
+                    // No lag lasts so long: the camera's clock went back.
+                    (edge, Some(TrackerEvent::Rejoined { continuity: Continuity::Lost { about: None } }))
+                }
             },
         };
+        self.behind_since = None;
         if self.is_skip_asked && edge > start && !matches!(self.position, Position::Start) {
             event = Some(self.skipped(event, edge.saturating_sub(start) as u64, segments.get(edge)));
             start = edge;
@@ -366,15 +378,18 @@ impl PlaylistTracker {
         }
     }
 
+    /// Whether the segment was listed when one was last handed out.
+    fn is_known(&self, segment: &Segment) -> bool {
+        Identity::of(segment).is_some_and(|identity| self.known.iter().rev().any(|known| *known == identity))
+    }
+
     /// Where to go on in a playlist of another count, and whether something is missing; `None` when only older segments
     /// are listed.
     fn rejoin(&self, mark: &Mark, playlist: &MediaPlaylist, edge: usize) -> Option<(usize, Continuity)> {
         let segments = playlist.segments.as_slice();
         // The segment itself is the surest sign: order by number or time fails where fragments were ingested out of
         // order, or where times jitter.
-        let known = segments.iter().rposition(|segment| {
-            Identity::of(segment).is_some_and(|identity| self.known.iter().rev().any(|known| *known == identity))
-        });
+        let known = segments.iter().rposition(|segment| self.is_known(segment));
         let oldest = match known {
             Some(index) if segments.get(index).is_some_and(|segment| mark.is_identical(segment)) => {
                 return Some((index.saturating_add(1), Continuity::Seamless));

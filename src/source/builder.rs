@@ -251,7 +251,8 @@ impl Plan {
             None => Arc::new(HttpClient::new()?),
         };
         let inbox = Arc::<Inbox>::default();
-        let output = LaneSide { shared: shared.clone(), inbox: inbox.clone(), last: Mutex::default() };
+        let output =
+            LaneSide { shared: shared.clone(), inbox: inbox.clone(), last: Mutex::default(), hole: false.into() };
         let decoder = (self.decoder)(&shared.limits);
         let lane = Lane::new(decoder, self.selection, shared.output, Arc::new(output), shared.clock.clone());
         let pool = DecodePool::start(1, &shared.camera_id).map_err(no_thread)?;

@@ -42,7 +42,8 @@ impl CaptureClock {
         let is_continuous = !segment.is_discontinuity;
         let dated = |time| Start { time, first_pts, origin };
         let by_timeline = || {
-            let anchor = self.anchor.filter(|_| is_continuous)?;
+            // A timeline that goes back is another one, tag or no tag.
+            let anchor = self.anchor.filter(|anchor| is_continuous && first_pts.nanos_since(anchor.first_pts) >= 0)?;
             Some(Start { time: anchor.captured_at(first_pts), first_pts, origin: anchor.origin })
         };
         let by_arrival = || {

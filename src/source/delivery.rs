@@ -193,7 +193,11 @@ impl Queue {
             let dropped = state.frames.pop_front();
             state.superseded += 1;
             // A gap that nobody has seen yet is reported with the frame that took the place.
-            let gap = dropped.and_then(|(frame, _)| frame.meta.gap_before);
+            let dropped = dropped.map(|(frame, _)| frame.meta);
+            if let (Some(dropped), Some((next, _))) = (&dropped, state.frames.front_mut()) {
+                next.meta.resolution_changed |= dropped.resolution_changed;
+            }
+            let gap = dropped.and_then(|meta| meta.gap_before);
             if let (Some(gap), Some((next, _))) = (gap, state.frames.front_mut()) {
                 next.meta.gap_before =
                     Some(next.meta.gap_before.map_or(gap, |later| crate::gap::Gap::merge(Some(gap), later)));
@@ -257,7 +261,7 @@ impl Queue {
     /// Whether all is taken and nothing more comes.
     pub(crate) fn has_ended(&self) -> bool {
         let state = self.lock();
-        state.frames.is_empty() && state.end.is_some()
+        state.frames.is_empty() && matches!(state.end, Some(None))
     }
 }
 

@@ -85,6 +85,8 @@ pub(super) struct Output {
     pub(super) inbox: Arc<Inbox>,
     /// Capture time of the last frame, for the span of a gap.
     pub(super) last: Mutex<Option<std::time::SystemTime>>,
+    /// A hole before a segment that gave no frame to report it.
+    pub(super) hole: AtomicBool,
 }
 
 impl Output {
@@ -93,7 +95,8 @@ impl Output {
         let captured_at = origin.start.captured_at(frame.pts);
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).replace(captured_at);
         let span = last.and_then(|last| captured_at.duration_since(last).ok());
-        let hole = origin.hole.swap(false, Ordering::Relaxed).then_some(Gap::of_segments(GapCause::NotRecorded, 0));
+        let is_hole = origin.hole.swap(false, Ordering::Relaxed) | self.hole.swap(false, Ordering::Relaxed);
+        let hole = is_hole.then_some(Gap::of_segments(GapCause::NotRecorded, 0));
         let gap_before = frame.gap_before.or(hole).map(|gap| Gap { span, ..gap });
         Frame {
             pixels: frame.pixels,
@@ -134,7 +137,10 @@ impl LaneOutput<Arc<Origin>> for Output {
                 self.inbox.put(Input::Frame);
             }
             LaneStep::Failed(error) => self.inbox.put(Input::DecodeFailed(error)),
-            LaneStep::SegmentDone(_) => self.inbox.put(Input::SegmentDecoded),
+            LaneStep::SegmentDone(origin) => {
+                self.hole.fetch_or(origin.hole.swap(false, Ordering::Relaxed), Ordering::Relaxed);
+                self.inbox.put(Input::SegmentDecoded);
+            }
             LaneStep::Drained(gap) => {
                 if let Some(gap) = gap {
                     self.shared.metrics.count_gap(&gap);

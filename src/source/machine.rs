@@ -24,7 +24,7 @@ use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind, Recovery, Stage};
 use crate::gap::{Gap, GapCause};
 use crate::hls::{
-    self, Continuity, InitRef, MediaPlaylist, MultivariantPlaylist, Playlist, PlaylistTracker, ReloadPolicy,
+    self, Continuity, InitRef, MediaPlaylist, MultivariantPlaylist, Playlist, PlaylistTracker, ReloadPolicy, Segment,
     TrackerEvent, TrackerOptions,
 };
 use crate::session::Session;
@@ -65,6 +65,13 @@ pub(crate) struct Machine {
     loading_since: Option<Instant>,
     /// Whether a smaller variant is asked for because the download under way takes too long.
     is_abandoning: bool,
+    /// Where a newer playlist lists the segment that is being loaded.
+    elsewhere: Option<(Segment, u32)>,
+    /// The newest session of which a segment was refused.
+    refused: u32,
+    /// When the tries of the present request began to fail, and when any answer was last as it should be.
+    media_failing_since: Option<Instant>,
+    succeeded_at: Option<Instant>,
     /// The initialization section in use, and the session it came from: another one may serve other bytes there.
     init: Option<(u32, Arc<InitRef>)>,
     lane_segments: usize,
@@ -106,6 +113,10 @@ impl Machine {
             loading: None,
             loading_since: None,
             is_abandoning: false,
+            elsewhere: None,
+            refused: 0,
+            media_failing_since: None,
+            succeeded_at: None,
             init: None,
             lane_segments: 0,
             has_ended: false,
@@ -156,6 +167,7 @@ impl Machine {
                 }
             }
             Input::Init(Ok(())) => {
+                self.succeeded(at.now);
                 self.media.succeed();
                 self.init = self.loading.as_ref().and_then(|item| Some((item.generation, item.segment.init.clone()?)));
                 if let Some(item) = self.loading.take() {
@@ -166,7 +178,9 @@ impl Machine {
             Input::Segment { result, is_in_lane, download } => self.segment(result, is_in_lane, download, at, out),
             Input::SegmentDecoded => self.lane_segments = self.lane_segments.saturating_sub(1),
             Input::DecodeFailed(error) => {
-                let recovery = error.recovery();
+                // A stream that was readable does not become another one by a damaged parameter set.
+                let is_spoilt = error.recovery() == Recovery::Fatal && self.frames > 0 && error.is_unsupported();
+                let recovery = if is_spoilt { Recovery::ResetDecoder } else { error.recovery() };
                 self.fail(error, recovery, None, at, out);
             }
             Input::Frame => self.frame(at.now, out),
@@ -353,7 +367,8 @@ impl Machine {
     fn playlist_failed(&mut self, error: Error, generation: u32, at: Moment, out: &mut Vec<Action>) {
         let is_upcoming = self.upcoming.as_ref().is_some_and(|session| session.generation == generation);
         let Some(session) = self.session_of(generation) else { return };
-        if session.next_rung.take().is_some() {
+        if session.requested_rung.take().is_some() {
+            session.next_rung = None;
             // The variant that was read so far is still there.
             session.playlist.is_busy = false;
             session.playlist.not_before = Some(at.now);
@@ -372,6 +387,9 @@ impl Machine {
                 self.refresh_at = Some(at.now + delay);
                 delay
             });
+            if self.next_page.is_some() && self.upcoming.is_none() {
+                return self.fail(error, Recovery::Retry, Some(delay), at, out); // the next page is waited for
+            }
             out.push(Action::Recovering { error, recovery: Recovery::Retry, retry_in: Some(delay) });
             return;
         }
@@ -438,7 +456,9 @@ impl Machine {
         }
         self.is_proven = true;
         let update = self.tracker.update(playlist, requested_at, at.now);
-        session.playlist.not_before = update.reload_at;
+        // A switch that was asked for while this playlist was under way does not wait for the next reload.
+        session.playlist.not_before = if session.next_rung.is_some() { Some(at.now) } else { update.reload_at };
+        self.succeeded_at = Some(at.now);
         let is_news = !update.fresh.is_empty();
         self.next_page = update.reload_at.is_none().then(|| session.next_page(playlist, is_news)).flatten();
         self.has_ended = update.reload_at.is_none() && self.next_page.is_none();
@@ -536,6 +556,7 @@ impl Machine {
         for session in [&mut self.session, &mut self.upcoming].into_iter().flatten() {
             if session.playlist.is_due(at.now) {
                 session.playlist.begin();
+                session.requested_rung = session.next_rung;
                 out.push(Action::LoadPlaylist { url: session.playlist_url(), generation: session.generation });
             }
         }

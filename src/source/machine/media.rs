@@ -1,9 +1,9 @@
 //! Segments: loading them, losing them, and choosing the variant that carries them.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::adaptation::Download;
-use super::slot::MAX_REQUEST_DELAY;
+use super::queue::Item;
 use super::{Action, Machine, Moment};
 use crate::error::{Error, ErrorKind, Recovery, Stage};
 use crate::gap::{Gap, GapCause};
@@ -12,6 +12,8 @@ use crate::source::options::Delivery;
 
 /// Segments in the lane at most: one being decoded and one ready behind it.
 const LANE_SEGMENTS: usize = 2;
+/// Who wants the newest frame has no use for a backlog: what an outage piled up is left out.
+const LATEST_MAX_LAG: Duration = Duration::from_secs(4);
 /// A download that takes so many times the segment's duration is given up where there is a smaller variant.
 const ABANDON_AFTER: u32 = 2;
 
@@ -19,23 +21,27 @@ impl Machine {
     /// Segments that another session or variant listed are loaded from the present one, where it lists them too.
     pub(super) fn remap(&mut self, playlist: &MediaPlaylist, generation: u32, is_variant: bool, out: &mut Vec<Action>) {
         self.queue.remap(playlist, generation, is_variant);
-        if is_variant
-            && std::mem::take(&mut self.is_abandoning)
-            && let Some(mut item) = self.loading.take()
-        {
-            if item.find_in(playlist, generation, is_variant) {
-                self.media.succeed();
-                self.loading_since = None;
-                self.lane_segments = self.lane_segments.saturating_sub(1);
-                self.queue.put_back(item);
-                out.push(Action::AbandonSegment);
-            } else {
-                self.loading = Some(item);
-            }
+        self.elsewhere = self.loading.as_ref().and_then(|item| item.find_in(playlist, generation, is_variant));
+        let is_abandoned = is_variant && std::mem::take(&mut self.is_abandoning);
+        if is_abandoned && self.load_elsewhere() {
+            self.loading_since = None;
+            self.lane_segments = self.lane_segments.saturating_sub(1);
+            out.push(Action::AbandonSegment);
         }
         if !self.media.is_busy {
             self.media.not_before = None; // what was refused may have a new URL now
         }
+    }
+
+    /// Puts the segment that is being loaded back, with the URL that a newer playlist has for it; false if none has.
+    fn load_elsewhere(&mut self) -> bool {
+        let Some(elsewhere) = self.elsewhere.take() else { return false };
+        let Some(mut item) = self.loading.take() else { return false };
+        (item.segment, item.generation) = elsewhere;
+        self.media.succeed();
+        self.media.not_before = None;
+        self.queue.put_back(item);
+        true
     }
 
     pub(super) fn segment(
@@ -55,8 +61,9 @@ impl Machine {
         }
         match result {
             Ok(()) => {
+                self.succeeded(at.now);
                 self.media.succeed();
-                self.loading = None;
+                (self.loading, self.elsewhere) = (None, None);
             }
             Err(error) => self.media_failed(error.at(Stage::Segment), at, out),
         }
@@ -90,45 +97,80 @@ impl Machine {
         if error.is_timeout() {
             self.adaptation.overload();
         }
+        let is_mendable = matches!(recovery, Recovery::Retry | Recovery::RefreshSession);
+        if is_mendable && self.load_elsewhere() {
+            return self.retry(error, Duration::ZERO, out);
+        }
         let Some(item) = self.loading.take() else { return };
         match recovery {
-            Recovery::Retry | Recovery::RefreshSession => {
-                let session = self.session.as_ref();
-                let is_elsewhere =
-                    session.is_some_and(|session| session.is_proven && session.generation != item.generation);
-                // An archive can be opened anew at any place of it.
-                let is_gone = is_elsewhere && session.is_none_or(|session| session.page.is_none());
-                if recovery == Recovery::RefreshSession && self.options.is_renewable && !is_gone {
-                    // The playlist of the next session says where this segment is then.
-                    let delay = session.is_some_and(|session| session.is_proven).then(|| self.reopen(at));
-                    self.media.is_busy = false;
-                    self.media.not_before = Some(at.now + delay.unwrap_or_default() + MAX_REQUEST_DELAY);
-                    self.queue.put_back(item);
-                    return self.fail(error, recovery, delay, at, out);
-                }
-                let is_final = is_gone && recovery == Recovery::RefreshSession;
-                let delay = if is_final { None } else { self.media.fail(at.now, at.chance) };
-                if let Some(delay) = delay {
-                    self.queue.put_back(item);
-                    return self.retry(error, delay, out);
-                }
-                self.media.succeed();
-                self.queue.skip(item, Gap::of_segments(GapCause::SegmentUnavailable, 1));
-                self.fail(error, Recovery::SkipSegment, None, at, out);
-            }
+            Recovery::RefreshSession if self.options.is_renewable => self.media_refused(item, error, at, out),
+            Recovery::Retry | Recovery::RefreshSession => self.media_unreachable(item, error, at, out),
             _ => {
                 let is_damaged = matches!(error.kind(), ErrorKind::Container | ErrorKind::Bitstream);
                 let cause = if is_damaged { GapCause::Damaged } else { GapCause::SegmentUnavailable };
                 self.media.succeed();
                 self.queue.skip(item, Gap::of_segments(cause, 1));
-                self.fail(error, recovery, None, at, out);
+                // A stream that was readable does not become another one by a damaged segment.
+                let is_spoilt = recovery == Recovery::Fatal && self.frames > 0;
+                self.fail(error, if is_spoilt { Recovery::SkipSegment } else { recovery }, None, at, out);
             }
         }
     }
 
+    /// The session of a segment is over. The playlist of the next one says where the segment is then.
+    fn media_refused(&mut self, item: Item, error: Error, at: Moment, out: &mut Vec<Action>) {
+        let session = self.session.as_ref();
+        let is_elsewhere = session.is_some_and(|session| session.is_proven && session.generation != item.generation);
+        // An archive can be opened anew at any place of it.
+        let is_gone = is_elsewhere && session.is_none_or(|session| session.page.is_none());
+        self.media.succeed();
+        if is_gone {
+            self.queue.skip(item, Gap::of_segments(GapCause::SegmentUnavailable, 1));
+            return self.fail(error, Recovery::SkipSegment, None, at, out);
+        }
+        self.refused = self.refused.max(item.generation);
+        self.queue.put_back(item);
+        if session.is_some_and(|session| session.is_proven) {
+            let delay = self.reopen(at);
+            self.fail(error, Recovery::RefreshSession, Some(delay), at, out);
+        } else {
+            self.retry(error, Duration::ZERO, out); // the session was given up before this answer came
+        }
+    }
+
+    /// A request that a second try may mend. A segment is given up only when the server works otherwise: an outage is
+    /// waited for.
+    fn media_unreachable(&mut self, mut item: Item, error: Error, at: Moment, out: &mut Vec<Action>) {
+        let failing_since = *self.media_failing_since.get_or_insert(at.now);
+        if let Some(delay) = self.media.fail(at.now, at.chance) {
+            self.queue.put_back(item);
+            return self.retry(error, delay, out);
+        }
+        self.media_failing_since = None;
+        let does_server_work = self.succeeded_at.is_some_and(|time| time > failing_since);
+        if does_server_work || error.status().is_some() && item.rounds > 0 {
+            self.queue.skip(item, Gap::of_segments(GapCause::SegmentUnavailable, 1));
+            return self.fail(error, Recovery::SkipSegment, None, at, out);
+        }
+        item.rounds += 1;
+        self.queue.put_back(item);
+        let delay = self.reconnect.next(at.chance);
+        self.media.not_before = Some(at.now + delay);
+        self.fail(error, Recovery::Retry, Some(delay), at, out);
+    }
+
+    /// An answer was as it should be.
+    pub(super) fn succeeded(&mut self, now: Instant) {
+        self.succeeded_at = Some(now);
+    }
+
     /// Jumps to the newest segment when the consumer holds the lane back for too long.
     pub(super) fn catch_up(&mut self) {
-        let Delivery::CatchUp { max_lag } = self.options.delivery else { return };
+        let max_lag = match self.options.delivery {
+            Delivery::CatchUp { max_lag } => max_lag,
+            Delivery::Latest => LATEST_MAX_LAG,
+            Delivery::All => return,
+        };
         let limit = max_lag.saturating_add(self.initial_lag.unwrap_or_default());
         let is_live = !self.has_ended && self.next_page.is_none();
         if is_live && self.lane_segments >= LANE_SEGMENTS && self.queue.lag() > limit {
@@ -136,12 +178,19 @@ impl Machine {
         }
     }
 
+    /// Whether the next segment's URL was refused, and no newer session can say yet where it is now.
+    fn is_front_refused(&self) -> bool {
+        let is_answered =
+            self.session.as_ref().is_some_and(|session| session.is_proven && session.generation > self.refused);
+        self.queue.front().is_some_and(|item| item.generation <= self.refused) && !is_answered
+    }
+
     pub(super) fn load_media(&mut self, now: Instant, out: &mut Vec<Action>) {
         if !self.media.is_ready(now) {
             return;
         }
         self.media.not_before = None; // a deadline that passed must not be waited for again
-        if self.lane_segments >= LANE_SEGMENTS {
+        if self.lane_segments >= LANE_SEGMENTS || self.is_front_refused() {
             return;
         }
         let Some(mut item) = self.queue.take() else { return };
@@ -157,6 +206,6 @@ impl Machine {
                 out.push(Action::LoadSegment { segment: item.segment.clone(), generation: item.generation });
             }
         }
-        self.loading = Some(item);
+        (self.loading, self.elsewhere) = (Some(item), None);
     }
 }

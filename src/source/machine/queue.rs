@@ -15,6 +15,8 @@ pub(super) struct Item {
     pub(super) segment: Segment,
     pub(super) generation: u32,
     pub(super) gap_before: Option<Gap>,
+    /// How often all tries to load it were used up.
+    pub(super) rounds: u32,
 }
 
 impl Item {
@@ -22,18 +24,20 @@ impl Item {
         self.segment.program_date_time.or(self.segment.estimated_start)
     }
 
-    /// Takes over the URL that this playlist has for the segment; false when it is not listed there.
-    pub(super) fn find_in(&mut self, playlist: &MediaPlaylist, generation: u32, is_variant: bool) -> bool {
+    /// The segment as this playlist of a session lists it; `None` when it does not.
+    pub(super) fn find_in(
+        &self,
+        playlist: &MediaPlaylist,
+        generation: u32,
+        is_variant: bool,
+    ) -> Option<(Segment, u32)> {
         let identity = Identity::of(&self.segment);
         let same = playlist.segments.iter().find(|segment| match (&identity, Identity::of(segment)) {
             (Some(own), Some(other)) => *own == other,
             // Servers keep the sequence numbers of variants in step.
             _ => is_variant && segment.sequence == self.segment.sequence,
         });
-        if let Some(segment) = same {
-            (self.segment, self.generation) = (segment.clone(), generation);
-        }
-        same.is_some()
+        same.map(|segment| (segment.clone(), generation))
     }
 }
 
@@ -65,7 +69,7 @@ impl MediaQueue {
     /// Adds what a playlist brought, after what is missing before it.
     pub(super) fn extend(&mut self, segments: Vec<Segment>, generation: u32, mut gap_before: Option<Gap>) {
         for segment in segments {
-            self.items.push_back(Item { segment, generation, gap_before: gap_before.take() });
+            self.items.push_back(Item { segment, generation, gap_before: gap_before.take(), rounds: 0 });
         }
         if let (Some(gap), Some(last)) = (gap_before, self.items.back_mut()) {
             last.gap_before = Some(Gap::merge(last.gap_before, gap));
@@ -129,7 +133,9 @@ impl MediaQueue {
     /// Gives the segments that an earlier session or another variant listed the URLs that this playlist has for them.
     pub(super) fn remap(&mut self, playlist: &MediaPlaylist, generation: u32, is_variant: bool) {
         for item in self.items.iter_mut().filter(|item| is_variant || item.generation != generation) {
-            item.find_in(playlist, generation, is_variant);
+            if let Some(found) = item.find_in(playlist, generation, is_variant) {
+                (item.segment, item.generation) = found;
+            }
         }
     }
 }

@@ -18,6 +18,8 @@ pub(super) struct ActiveSession {
     pub(super) rung: usize,
     /// The variant whose playlist is loaded next, to go on with it if that works.
     pub(super) next_rung: Option<usize>,
+    /// The variant whose playlist is under way, if it is another than the present one.
+    pub(super) requested_rung: Option<usize>,
     pub(super) page: Option<Page>,
     pub(super) time_origin: TimeOrigin,
     pub(super) reload_interval: Option<Duration>,
@@ -34,6 +36,7 @@ impl ActiveSession {
             rungs: Vec::new(),
             rung: 0,
             next_rung: None,
+            requested_rung: None,
             page: session.page,
             time_origin: session.time_origin,
             reload_interval: session.reload_interval,
@@ -57,7 +60,8 @@ impl ActiveSession {
 
     /// After a playlist of the next variant was read: it is the present one. Gives the one before.
     pub(super) fn arrive(&mut self) -> Option<usize> {
-        let next = self.next_rung.take()?;
+        let next = self.requested_rung.take()?;
+        self.next_rung = self.next_rung.filter(|wanted| *wanted != next);
         self.url = self.rungs.get(next)?.url.clone();
         Some(std::mem::replace(&mut self.rung, next))
     }

@@ -7,7 +7,7 @@ use crate::backoff::Backoff;
 /// Tries of one request before something larger is tried.
 const REQUEST_TRIES: u32 = 4;
 const REQUEST_DELAY: Duration = Duration::from_millis(250);
-pub(super) const MAX_REQUEST_DELAY: Duration = Duration::from_secs(4);
+const MAX_REQUEST_DELAY: Duration = Duration::from_secs(4);
 
 /// One request that may be under way, and its retries.
 #[derive(Debug)]

@@ -279,7 +279,8 @@ fn requests_are_tried_four_times_with_growing_delays() {
     assert_eq!(delays, [250, 500, 1000]);
     bench.said();
     bench.segment_fails(network(503));
-    assert_eq!(bench.said(), ["SkipSegment", "gap segment_unavailable 1", "segment 1 of 1"]);
+    assert_eq!(bench.said(), ["Retry"]);
+    assert_eq!(bench.machine.errors, 1, "four tries are one failure");
 }
 
 #[test]

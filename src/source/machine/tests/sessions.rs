@@ -325,6 +325,110 @@ fn a_variant_that_cannot_be_loaded_leaves_the_present_one() {
 }
 
 #[test]
+fn a_playlist_under_way_is_not_taken_for_the_next_variant_s() {
+    let mut bench = Bench::reading_variants();
+    bench.wait(); // the large variant's playlist is asked for again
+    bench.said();
+    bench.segment_in(Duration::from_millis(1900));
+    bench.said();
+    bench.playlist(media_playlist(0, 4, 0, "high"));
+    assert_eq!(bench.loaded_playlist(), "/hls/v1/low", "and now the small one's");
+    assert_eq!(bench.machine.session.as_ref().unwrap().rung, 1);
+    bench.playlist(media_playlist(0, 4, 0, "low"));
+    assert_eq!(bench.said(), ["switched to 1000000"]);
+}
+
+#[test]
+fn an_outage_is_waited_for_and_no_segment_is_given_up() {
+    let reset = || Error::new(ErrorKind::Network, "connection refused");
+    let mut bench = Bench::reading(MachineOptions { is_renewable: false, ..options() }, 3);
+    let mut waited = Vec::new();
+    for _ in 0..8 {
+        bench.segment_fails(reset());
+        let not_before = bench.machine.media.not_before.unwrap();
+        waited.push((not_before - bench.now).as_millis());
+        bench.now = not_before;
+        bench.input(Input::Tick);
+    }
+    assert_eq!(waited, [250, 500, 1000, 5000, 250, 500, 1000, 10_000], "four tries, then the backoff's delay");
+    assert_eq!(bench.machine.errors, 2);
+    assert!(!bench.said().iter().any(|said| said.starts_with("gap")));
+    bench.segment();
+    assert!(bench.said().contains(&"segment 1 of 1".to_owned()));
+}
+
+#[test]
+fn a_segment_that_fails_while_all_else_works_is_given_up() {
+    let mut bench = Bench::reading(options(), 3);
+    for _ in 0..3 {
+        bench.segment_fails(network(500));
+        bench.now += Duration::from_secs(1);
+        bench.playlist(media_playlist(0, 3, 0, "a"));
+    }
+    bench.said();
+    bench.segment_fails(network(500));
+    assert_eq!(bench.said()[..2], ["SkipSegment", "gap segment_unavailable 1"]);
+}
+
+#[test]
+fn a_refused_segment_is_not_asked_for_until_a_session_says_where_it_is() {
+    let mut bench = Bench::reading(options(), 3);
+    bench.segment_fails(network(403));
+    bench.said();
+    for _ in 0..5 {
+        bench.wait();
+        bench.input(Input::Opened(Err(network(503))));
+        assert_eq!(bench.said(), ["open", "Retry"], "and the segment is left alone");
+    }
+    assert_eq!(bench.machine.errors, 6, "the refusal and five sessions");
+}
+
+#[test]
+fn a_segment_under_way_is_found_again_in_the_session_that_came_meanwhile() {
+    let mut bench = Bench::reading(options(), 3);
+    bench.input(Input::Refresh);
+    bench.open(None);
+    bench.playlist(media_playlist(0, 3, 0, "b"));
+    bench.said();
+    bench.segment_fails(network(403));
+    assert_eq!(bench.said(), ["Retry", "init"]);
+    bench.input(Input::Init(Ok(())));
+    assert_eq!(bench.said(), ["segment 0 of 2"]);
+}
+
+#[test]
+fn a_next_page_that_is_refused_counts() {
+    let mut bench = Bench::new(MachineOptions { config: Config::aggressive(), ..options() });
+    bench.open_page(Page { max_segments: 2, next: None });
+    bench.playlist(archive(0, 2));
+    bench.segment();
+    bench.segment();
+    for _ in 0..4 {
+        bench.open_page(Page { max_segments: 2, next: None });
+        bench.playlist_fails(network(403));
+        bench.wait();
+    }
+    bench.said();
+    bench.open_page(Page { max_segments: 2, next: None });
+    bench.playlist_fails(network(403));
+    assert_eq!(bench.said().last().unwrap(), "stop false", "and not for ever");
+}
+
+#[test]
+fn a_damaged_parameter_set_ends_nothing_that_was_readable() {
+    let interlaced = || Error::new(ErrorKind::Bitstream, "interlaced").unsupported();
+    let mut bench = Bench::reading(options(), 3);
+    bench.segment();
+    bench.input(Input::DecodeFailed(interlaced().at(Stage::Decode)));
+    bench.segment_fails(interlaced());
+    let said = bench.said();
+    assert!(said.contains(&"ResetDecoder".to_owned()) && said.contains(&"SkipSegment".to_owned()), "{said:?}");
+    let mut bench = Bench::reading(options(), 3);
+    bench.segment_fails(interlaced());
+    assert_eq!(bench.said(), ["error", "stop false"], "at first it is what the camera sends");
+}
+
+#[test]
 fn multivariant_playlists_that_lead_to_each_other_are_not_asked_for_in_a_loop() {
     let mut bench = Bench::new(options());
     bench.open(None);
