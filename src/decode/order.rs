@@ -150,6 +150,17 @@ mod tests {
     }
 
     #[test]
+    fn wrong_times_hold_no_more_than_any_stream_may() {
+        let mut order = DisplayOrder::default();
+        let at = |ticks| Pts::new(ticks, Timescale::new(1_000_000_000).unwrap());
+        (0..MAX_HELD as i64).for_each(|ticks| order.hold(at(ticks), ticks));
+        assert_eq!(order.release_surplus(), None);
+        order.hold(at(100), 100);
+        assert_eq!(order.release_surplus(), Some((0, 0)));
+        assert_eq!(order.release_surplus(), None);
+    }
+
+    #[test]
     fn pictures_without_reordering_leave_at_once() {
         assert_eq!(displayed(&[0, 1, 2]), [vec![0], vec![1], vec![2]]);
         assert_eq!(displayed(&[7, 8, 9]), [vec![7], vec![8], vec![9]], "a constant offset changes nothing");
