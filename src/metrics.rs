@@ -212,6 +212,20 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_names_every_metric() {
+        let registry = Registry::new();
+        let _metrics = Metrics::new("front", Some(&registry)).unwrap();
+        let readme = include_str!("../README.md");
+        let families = registry.gather();
+        for family in &families {
+            assert!(readme.contains(&format!("`{}`", family.name())), "{} is not in the README", family.name());
+        }
+        for name in readme.split('`').filter(|name| name.starts_with("kvs_hls_")) {
+            assert!(families.iter().any(|family| family.name() == name), "{name} does not exist");
+        }
+    }
+
+    #[test]
     fn cameras_share_a_registry_and_leave_it_clean() {
         let registry = Registry::new();
         let front = Metrics::new("front", Some(&registry)).unwrap();

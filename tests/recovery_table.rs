@@ -95,11 +95,22 @@ fn every_row_of_the_readme_holds() {
     ];
     let unsupported = [ErrorKind::Playlist, ErrorKind::Container, ErrorKind::Bitstream, ErrorKind::Limit];
     rows.push((
-        "| any | unsupported: HEVC, encryption, MPEG-TS, interlaced, 10 bit, picture too large | fatal |",
+        "| any | unsupported: HEVC, encryption, MPEG-TS, interlaced, 10 bit, picture too large | fatal; in segments, after the first frame, as damage |",
         unsupported.into_iter().flat_map(|kind| loads.map(|stage| of(kind, stage).unsupported())).collect(),
         Fatal,
     ));
     let readme = include_str!("../README.md");
+    // These are behaviour over time: src/source/machine/tests.rs walks them, and tests/reconnect.rs over sockets.
+    let over_time = [
+        "| open session, while the present one still works | anything | retry with backoff; the present one is read on |",
+        "| playlist | unchanged for 3.5 target durations | refresh the session; the camera is waited for |",
+        "| any | `max_consecutive_errors` in a row without a frame | fatal |",
+    ];
+    let table = readme.lines().skip_while(|line| !line.starts_with("| stage | sign | recovery |")).skip(2);
+    for row in table.take_while(|line| line.starts_with('|')) {
+        let is_walked = over_time.contains(&row) || rows.iter().any(|(walked, ..)| *walked == row);
+        assert!(is_walked, "no test walks the README's row\n{row}");
+    }
     for (row, errors, recovery) in rows {
         assert!(readme.contains(row), "the README lacks the row\n{row}");
         for error in errors {

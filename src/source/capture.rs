@@ -120,6 +120,13 @@ mod tests {
     }
 
     #[test]
+    fn a_timeline_that_goes_back_is_another_one_though_no_tag_says_so() {
+        let restarted = starts("#EXTINF:1,\na\n#EXTINF:1,\nb\n#EXTINF:1,\nc\n", &[80_000, 0, 1000]);
+        let times: Vec<_> = restarted.into_iter().map(|(time, _)| time).collect();
+        assert_eq!(times, [999_100, 999_100, 1_000_100], "each arrived at the thousandth second");
+    }
+
+    #[test]
     fn without_any_date_arrival_counts_once() {
         let found = starts("#EXTINF:1,\na\n#EXTINF:1,\nb\n", &[0, 1000]);
         assert_eq!(

@@ -373,6 +373,18 @@ fn a_consumer_that_is_too_slow_jumps_to_the_newest_segment() {
 }
 
 #[test]
+fn who_wants_the_newest_frame_is_spared_a_backlog() {
+    let mut bench = Bench::reading(MachineOptions { delivery: Delivery::Latest, ..options() }, 1);
+    bench.input(Input::Segment { result: Ok(()), is_in_lane: true, download: None });
+    bench.playlist(media_playlist(0, 2, 0, "a"));
+    bench.input(Input::Segment { result: Ok(()), is_in_lane: true, download: None });
+    bench.said();
+    bench.playlist(media_playlist(0, 9, 0, "a"));
+    bench.input(Input::SegmentDecoded);
+    assert_eq!(bench.said(), ["gap catch_up 6", "segment 8 of 1"]);
+}
+
+#[test]
 fn a_silent_camera_is_waited_for() {
     let mut bench = Bench::reading(options(), 1);
     bench.segment();
