@@ -507,6 +507,22 @@ fn session_that_lags_behind_waits_and_repeats_nothing_though_times_jitter() {
 }
 
 #[test]
+fn session_that_begins_far_back_repeats_nothing_however_long_it_takes() {
+    let times: Vec<u64> = (0..60).map(|n| 10 * n).collect();
+    let mut tracker = tracker(LiveEdge::Oldest, ReloadPolicy::Spec);
+    for n in 0..55 {
+        step(&mut tracker, &jittered(n, &times[n as usize..n as usize + 5]), 1000 * n);
+    }
+    tracker.begin_session();
+    // A replay that goes on where the consumer is: 40 segments back, one more a second.
+    for n in 0..41 {
+        let (fresh, event) = step(&mut tracker, &jittered(0, &times[14..20 + n]), 60_000 + 1000 * n as u64);
+        let expected = if n < 40 { 0 } else { 1 };
+        assert_eq!(fresh.len(), expected, "{n} {event:?}");
+    }
+}
+
+#[test]
 fn a_clock_that_went_back_for_good_is_found_out() {
     let mut tracker = tracker(LiveEdge::Newest, ReloadPolicy::Spec);
     step(&mut tracker, &jittered(0, &[400, 410, 420]), 0);

@@ -3,6 +3,7 @@
 //! Within a session segments are told apart by media sequence number. A new session counts anew, so that across
 //! sessions the fragment number of Kinesis Video Streams tells them apart, else the programme time, else their URL.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::mark::{Identity, Mark};
@@ -15,8 +16,8 @@ const MIN_RELOAD_INTERVAL: Duration = Duration::from_millis(200);
 /// No playlist makes a live stream wait longer, whatever target duration it states.
 const MAX_RELOAD_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Segments that are remembered for the next session; a live playlist of the service lists 5 unless asked for more.
-const MAX_KNOWN: usize = 100;
+/// Segments that are remembered for the next session: more than a consumer is ever behind, and a page of an archive.
+const MAX_KNOWN: usize = 1000;
 
 /// How a [`PlaylistTracker`] behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,8 +169,8 @@ enum Position {
 pub struct PlaylistTracker {
     options: TrackerOptions,
     position: Position,
-    /// The segments listed last, the newest one at the end, for the next session to be matched with.
-    known: Vec<Identity>,
+    /// The segments listed so far, the newest one at the end, for the next session to be matched with.
+    known: VecDeque<Identity>,
     /// Since when new playlists list nothing but what looks older than what was handed out.
     behind_since: Option<Instant>,
     /// Whether the next playlist is of another variant of the same stream.
@@ -189,7 +190,7 @@ impl PlaylistTracker {
         Self {
             options,
             position: Position::Start,
-            known: Vec::new(),
+            known: VecDeque::new(),
             behind_since: None,
             is_variant: false,
             snapshot: None,
@@ -342,7 +343,7 @@ impl PlaylistTracker {
                 // Nothing here is newer, and the place is not found: look again in the next playlist.
                 None => {
                     let since = *self.behind_since.get_or_insert(now);
-                    let is_lagging = segments.iter().any(|segment| self.is_known(segment));
+                    let is_lagging = playlist.is_complete() || segments.iter().any(|segment| self.is_known(segment));
                     if is_lagging || now.saturating_duration_since(since) < self.stuck_after().saturating_mul(2) {
                         return (Vec::new(), None);
                     }
@@ -356,11 +357,13 @@ impl PlaylistTracker {
             event = Some(self.skipped(event, edge.saturating_sub(start) as u64, segments.get(edge)));
             start = edge;
         }
+        let is_start = matches!(self.position, Position::Start);
         let fresh = segments.get(start..).unwrap_or_default().to_vec();
         self.position = Position::After(Mark::new(last));
-        let oldest = segments.len().saturating_sub(MAX_KNOWN);
-        self.known.clear();
-        self.known.extend(segments.get(oldest..).unwrap_or_default().iter().filter_map(Identity::of));
+        let news = if is_start { 0 } else { start };
+        self.known.extend(segments.get(news..).unwrap_or_default().iter().filter_map(Identity::of));
+        let surplus = self.known.len().saturating_sub(MAX_KNOWN);
+        self.known.drain(..surplus);
         (fresh, event)
     }
 

@@ -57,13 +57,15 @@ struct Holder {
 
 /// The rhythm of a stream of which one frame was seen.
 const DEFAULT_INTERVAL: Duration = Duration::from_millis(40);
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
 const MAX_INTERVAL: Duration = Duration::from_secs(2);
 
 impl Holder {
     fn look(&mut self, frame: &Frame) {
         let step = self.last.as_ref().and_then(|last| frame.captured_at().duration_since(last.captured_at()).ok());
-        if let Some(step) = step.filter(|step| !step.is_zero() && *step <= MAX_INTERVAL) {
-            self.interval = Some(step);
+        if let Some(step) = step.filter(|step| (MIN_INTERVAL..=MAX_INTERVAL).contains(step)) {
+            // Times at segment borders jitter: one step alone tells little.
+            self.interval = Some(self.interval.map_or(step, |usual| (usual * 3 + step) / 4));
         }
         (self.last, self.due) = (Some(frame.clone()), None);
     }

@@ -22,6 +22,7 @@ use crate::h264::AccessUnit;
 use crate::hls::{self, Segment};
 use crate::net::{Fetch, Request, Response};
 use crate::session::{Session, SessionProvider, SessionRequest, TimeOrigin};
+use crate::time::Pts;
 
 /// From a request to the last byte of its answer.
 const PLAYLIST_TIMEOUT: Duration = Duration::from_secs(20);
@@ -366,7 +367,7 @@ impl Driver {
         let start = self.captures.start(&segment, self.time_origin, first, last, arrived);
         let span = Span {
             first: start.captured_at(first),
-            last: start.captured_at(last),
+            end: start.captured_at(end_of(&units, last)),
             interval: longest_interval(&units).unwrap_or(segment.duration),
         };
         let hole = self.rhythm.has_hole(span) && start.origin != TimeOrigin::Arrival;
@@ -374,6 +375,12 @@ impl Driver {
         self.shared.give(Job::Units(units, origin));
         (result.map_err(|error| Error::from(error).at(Stage::Segment)), true)
     }
+}
+
+/// Where the last picture ends, as far as the container tells.
+fn end_of(units: &[AccessUnit], last: Pts) -> Pts {
+    let duration = units.iter().find(|unit| unit.pts() == last).map_or(0, AccessUnit::duration_ticks);
+    Pts::new(last.ticks().saturating_add(duration.into()), last.timescale())
 }
 
 /// The longest time from one picture to the next.

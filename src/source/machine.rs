@@ -51,6 +51,9 @@ pub(crate) struct Machine {
     opening: Slot,
     refresh_at: Option<Instant>,
     reconnect: Backoff,
+    /// Delays between sessions that could not be had beside one that works.
+    refresh: Backoff,
+    is_page_opening: bool,
     /// Whether any playlist was ever read: before that, a wrong URL is a wrong URL.
     is_proven: bool,
     tracker: PlaylistTracker,
@@ -69,6 +72,8 @@ pub(crate) struct Machine {
     elsewhere: Option<(Segment, u32)>,
     /// The newest session of which a segment was refused.
     refused: u32,
+    /// Whether the segment before was not there.
+    is_skipping: bool,
     /// When the tries of the present request began to fail, and when any answer was last as it should be.
     media_failing_since: Option<Instant>,
     succeeded_at: Option<Instant>,
@@ -97,6 +102,8 @@ impl Machine {
         Self {
             tracker: PlaylistTracker::new(tracker),
             reconnect: Backoff::new(reconnect_delay, max_reconnect_delay, backoff_multiplier),
+            refresh: Backoff::new(reconnect_delay, max_reconnect_delay, backoff_multiplier),
+            is_page_opening: false,
             adaptation: Adaptation::new(options.variant),
             options,
             state: ConnectionState::Disconnected,
@@ -115,6 +122,7 @@ impl Machine {
             is_abandoning: false,
             elsewhere: None,
             refused: 0,
+            is_skipping: false,
             media_failing_since: None,
             succeeded_at: None,
             init: None,
@@ -134,10 +142,10 @@ impl Machine {
 
     /// When [`Input::Tick`] is due next.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let is_opening_possible = self.upcoming.is_none() && !self.opening.is_busy;
+        let is_opening_possible = self.upcoming.is_none() && !self.opening.is_busy && !self.is_all_loaded();
         let is_opening_wanted = is_opening_possible && (self.session.is_none() || self.is_page_wanted());
         let opening = self.opening.deadline().filter(|_| is_opening_wanted);
-        let refresh = self.refresh_at.filter(|_| is_opening_possible && !self.is_all_loaded());
+        let refresh = self.refresh_at.filter(|_| is_opening_possible);
         let playlists = [&self.session, &self.upcoming].map(|session| session.as_ref()?.playlist.deadline());
         let silence = self.options.config.max_silence.and_then(|longest| self.silent_since?.checked_add(longest));
         let others = [opening, refresh, silence, self.media.deadline(), self.abandon_at()];
@@ -170,7 +178,9 @@ impl Machine {
                 self.succeeded(at.now);
                 self.media.succeed();
                 self.init = self.loading.as_ref().and_then(|item| Some((item.generation, item.segment.init.clone()?)));
-                if let Some(item) = self.loading.take() {
+                if !self.load_elsewhere()
+                    && let Some(item) = self.loading.take()
+                {
                     self.queue.put_back(item);
                 }
             }
@@ -233,7 +243,10 @@ impl Machine {
         self.errors = 0;
         self.failing_since = None;
         // What was decoded before the session was lost may still come.
-        if self.session.is_some() && self.silent_since.is_none() {
+        let is_read = self.session.as_ref().is_some_and(|session| session.is_proven)
+            && self.silent_since.is_none()
+            && self.queue.front().is_none_or(|item| item.rounds == 0);
+        if is_read {
             self.set_state(ConnectionState::Connected, out);
         }
         let healthy_since = *self.healthy_since.get_or_insert(now);
@@ -302,17 +315,23 @@ impl Machine {
 
     fn open_failed(&mut self, error: Error, at: Moment, out: &mut Vec<Action>) {
         self.opening.is_busy = false;
-        if self.next_page.is_some() && error.status() == Some(404) {
+        let is_page = std::mem::take(&mut self.is_page_opening);
+        if is_page && error.status() == Some(404) {
             // The stream exists, since it was read from: nothing more lies in the range.
             (self.next_page, self.has_ended) = (None, true);
             return;
         }
         let is_silence = error.is_silence();
-        let delay = if is_silence { self.silence_delay(at.chance) } else { self.reconnect.next(at.chance) };
+        // While the old session works and there is something to read of it, nothing is fatal: it is used until it is refused.
+        let has_work = !self.queue.is_empty() || self.loading.is_some() || self.lane_segments > 0;
+        let is_spare = self.session.is_some() && (self.next_page.is_none() || has_work);
+        let delay = match (is_silence, is_spare) {
+            (true, _) => self.silence_delay(at.chance),
+            (false, true) => self.refresh.next(at.chance),
+            (false, false) => self.reconnect.next(at.chance),
+        };
         self.opening.not_before = Some(at.now + delay);
-        // While the old session works, nothing is fatal: it is used until it is refused.
-        let is_spare = self.session.is_some() && self.next_page.is_none();
-        if is_spare {
+        if is_spare && !is_page {
             self.refresh_at = Some(at.now + delay);
         }
         if is_silence {
@@ -382,7 +401,7 @@ impl Machine {
             // No harm done: the present session goes on.
             let delay = delay.unwrap_or_else(|| {
                 self.upcoming = None;
-                let delay = self.reconnect.next(at.chance);
+                let delay = self.refresh.next(at.chance);
                 self.opening.not_before = Some(at.now + delay);
                 self.refresh_at = Some(at.now + delay);
                 delay
@@ -441,6 +460,7 @@ impl Machine {
         let is_first = !std::mem::replace(&mut session.is_proven, true);
         let left_rung = session.arrive();
         if is_first {
+            self.refresh.reset();
             if self.options.is_renewable && self.is_proven {
                 self.tracker.begin_session();
             }
@@ -462,7 +482,9 @@ impl Machine {
         let is_news = !update.fresh.is_empty();
         self.next_page = update.reload_at.is_none().then(|| session.next_page(playlist, is_news)).flatten();
         self.has_ended = update.reload_at.is_none() && self.next_page.is_none();
-        if is_first || left_rung.is_some() {
+        let is_older = |item: &Item| item.generation != generation;
+        let has_older = self.queue.front().is_some_and(is_older) || self.loading.as_ref().is_some_and(is_older);
+        if is_first || left_rung.is_some() || has_older {
             self.remap(playlist, generation, left_rung.is_some(), out);
         }
         if !is_news && self.next_page.is_some() {
@@ -497,7 +519,7 @@ impl Machine {
         let mut retry_in = None;
         if self.options.is_renewable && self.upcoming.is_none() && !self.opening.is_busy {
             let delay = self.silence_delay(at.chance);
-            let soon = at.now + delay;
+            let soon = (at.now + delay).max(self.opening.not_before.unwrap_or(at.now));
             // Once planned it stays: every reload of a list that is stuck comes here.
             if self.silent_since.is_none() || self.refresh_at.is_none_or(|time| time > soon) {
                 self.refresh_at = Some(soon);
@@ -574,13 +596,14 @@ impl Machine {
             return;
         }
         let is_refresh_due = self.refresh_at.is_some_and(|time| time <= now) && !self.is_all_loaded();
-        let is_wanted = (self.session.is_none() || self.is_page_wanted()) && self.opening.is_ready(now);
+        let is_wanted =
+            (self.session.is_none() || self.is_page_wanted()) && self.opening.is_ready(now) && !self.is_all_loaded();
         if is_refresh_due || is_wanted {
             self.opening.begin();
             self.refresh_at = None;
             // The session of the present page lists what is still to be loaded of it.
-            let is_next_page = self.session.is_some() && !is_refresh_due;
-            let resume_from = if is_next_page { self.next_page } else { self.resume_from() };
+            self.is_page_opening = self.session.is_some() && !is_refresh_due;
+            let resume_from = if self.is_page_opening { self.next_page } else { self.resume_from() };
             out.push(Action::OpenSession { resume_from });
         }
     }

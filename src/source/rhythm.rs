@@ -9,9 +9,9 @@ const TOLERANCE: Duration = Duration::from_millis(700);
 /// The times of all pictures of a segment, whichever of them are delivered.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Span {
-    /// When the first and the last picture were captured.
+    /// When the first picture was captured, and when the last one ends.
     pub(super) first: SystemTime,
-    pub(super) last: SystemTime,
+    pub(super) end: SystemTime,
     /// The longest time between two pictures in a row; the segment's duration where there is one only.
     pub(super) interval: Duration,
 }
@@ -27,8 +27,8 @@ impl Rhythm {
     pub(super) fn has_hole(&mut self, next: Span) -> bool {
         let Some(last) = self.last.replace(next) else { return false };
         let usual = last.interval.max(next.interval);
-        let between = next.first.duration_since(last.last).unwrap_or_default();
-        between > usual.saturating_mul(2).saturating_add(TOLERANCE)
+        let between = next.first.duration_since(last.end).unwrap_or_default();
+        between > usual.saturating_add(TOLERANCE)
     }
 }
 
@@ -42,7 +42,7 @@ mod tests {
         let at = |millis| SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
         let span = |start: u64| Span {
             first: at(start),
-            last: at(start + (pictures - 1) * interval),
+            end: at(start + pictures * interval),
             interval: Duration::from_millis(interval),
         };
         starts

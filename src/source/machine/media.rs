@@ -21,7 +21,8 @@ impl Machine {
     /// Segments that another session or variant listed are loaded from the present one, where it lists them too.
     pub(super) fn remap(&mut self, playlist: &MediaPlaylist, generation: u32, is_variant: bool, out: &mut Vec<Action>) {
         self.queue.remap(playlist, generation, is_variant);
-        self.elsewhere = self.loading.as_ref().and_then(|item| item.find_in(playlist, generation, is_variant));
+        let loading = self.loading.as_ref().filter(|item| is_variant || item.generation != generation);
+        self.elsewhere = loading.and_then(|item| item.find_in(playlist, generation, is_variant));
         let is_abandoned = is_variant && std::mem::take(&mut self.is_abandoning);
         if is_abandoned && self.load_elsewhere() {
             self.loading_since = None;
@@ -34,10 +35,11 @@ impl Machine {
     }
 
     /// Puts the segment that is being loaded back, with the URL that a newer playlist has for it; false if none has.
-    fn load_elsewhere(&mut self) -> bool {
+    pub(super) fn load_elsewhere(&mut self) -> bool {
         let Some(elsewhere) = self.elsewhere.take() else { return false };
         let Some(mut item) = self.loading.take() else { return false };
         (item.segment, item.generation) = elsewhere;
+        self.media_failing_since = None;
         self.media.succeed();
         self.media.not_before = None;
         self.queue.put_back(item);
@@ -109,7 +111,13 @@ impl Machine {
                 let is_damaged = matches!(error.kind(), ErrorKind::Container | ErrorKind::Bitstream);
                 let cause = if is_damaged { GapCause::Damaged } else { GapCause::SegmentUnavailable };
                 self.media.succeed();
+                self.media_failing_since = None;
                 self.queue.skip(item, Gap::of_segments(cause, 1));
+                // A backlog that left the server all at once is one failure.
+                let is_missing = matches!(error.status(), Some(404 | 410));
+                if is_missing && std::mem::replace(&mut self.is_skipping, is_missing) && !self.queue.is_empty() {
+                    return out.push(Action::Recovering { error, recovery, retry_in: None });
+                }
                 // A stream that was readable does not become another one by a damaged segment.
                 let is_spoilt = recovery == Recovery::Fatal && self.frames > 0;
                 self.fail(error, if is_spoilt { Recovery::SkipSegment } else { recovery }, None, at, out);
@@ -124,8 +132,14 @@ impl Machine {
         // An archive can be opened anew at any place of it.
         let is_gone = is_elsewhere && session.is_none_or(|session| session.page.is_none());
         self.media.succeed();
+        self.media_failing_since = None;
         if is_gone {
+            let generation = item.generation;
             self.queue.skip(item, Gap::of_segments(GapCause::SegmentUnavailable, 1));
+            // What else that session listed, and no later one does, is as much out of reach.
+            while self.queue.front().is_some_and(|item| item.generation <= generation) {
+                self.queue.skip_front(GapCause::SegmentUnavailable);
+            }
             return self.fail(error, Recovery::SkipSegment, None, at, out);
         }
         self.refused = self.refused.max(item.generation);
@@ -161,7 +175,7 @@ impl Machine {
 
     /// An answer was as it should be.
     pub(super) fn succeeded(&mut self, now: Instant) {
-        self.succeeded_at = Some(now);
+        (self.succeeded_at, self.media_failing_since, self.is_skipping) = (Some(now), None, false);
     }
 
     /// Jumps to the newest segment when the consumer holds the lane back for too long.

@@ -358,6 +358,103 @@ fn an_outage_is_waited_for_and_no_segment_is_given_up() {
 }
 
 #[test]
+fn an_earlier_hiccup_does_not_make_an_outage_look_like_one_bad_segment() {
+    let reset = || Error::new(ErrorKind::Network, "connection refused");
+    let mut bench = Bench::reading(MachineOptions { is_renewable: false, ..options() }, 3);
+    bench.segment_fails(reset());
+    bench.now += Duration::from_secs(1);
+    bench.input(Input::Tick);
+    bench.segment();
+    bench.now += Duration::from_secs(10);
+    bench.playlist(media_playlist(0, 3, 0, "a"));
+    bench.said();
+    for _ in 0..4 {
+        bench.segment_fails(reset());
+        bench.now += Duration::from_secs(2);
+        bench.input(Input::Tick);
+    }
+    let said = bench.said();
+    assert!(!said.iter().any(|said| said.starts_with("gap")), "{said:?}");
+}
+
+#[test]
+fn a_backlog_whose_session_is_over_is_one_failure() {
+    let mut bench = Bench::reading(options(), 30);
+    bench.input(Input::Refresh);
+    bench.open(None);
+    bench.playlist(media_playlist(25, 6, 0, "b"));
+    bench.said();
+    bench.segment_fails(network(403));
+    let said = bench.said();
+    assert_eq!(said, ["SkipSegment", "init"], "0 to 24 are gone with the old session");
+    assert_eq!(bench.machine.errors, 1);
+    bench.input(Input::Init(Ok(())));
+    assert_eq!(bench.said(), ["gap segment_unavailable 25", "segment 25 of 2"]);
+}
+
+#[test]
+fn a_backlog_that_left_the_server_is_one_failure() {
+    let mut bench = Bench::reading(options(), 30);
+    for _ in 0..20 {
+        bench.segment_fails(network(404));
+    }
+    assert_eq!(bench.machine.errors, 1);
+    assert!(!bench.machine.is_stopped);
+}
+
+#[test]
+fn segments_that_a_later_playlist_of_the_new_session_lists_are_loaded_from_there() {
+    let mut bench = Bench::reading(options(), 5);
+    bench.input(Input::Refresh);
+    bench.open(None);
+    bench.playlist(media_playlist(0, 1, 0, "b"));
+    bench.playlist(media_playlist(0, 3, 0, "b"));
+    bench.segment();
+    bench.said();
+    bench.segment();
+    assert_eq!(bench.said(), ["segment 1 of 2", "segment 2 of 2"]);
+}
+
+#[test]
+fn an_archive_is_read_on_though_its_next_page_is_refused() {
+    let mut bench = Bench::new(options());
+    bench.open_page(Page { max_segments: 3, next: None });
+    bench.playlist(archive(0, 3));
+    bench.input(Input::Init(Ok(())));
+    bench.said();
+    bench.input(Input::Opened(Err(network(403))));
+    assert_eq!(bench.said(), ["Retry"], "there is something to read");
+    bench.segment();
+    bench.segment();
+    bench.segment();
+    bench.wait();
+    bench.said();
+    bench.input(Input::Opened(Err(network(403))));
+    assert_eq!(bench.said(), ["error", "stop false"], "and now there is not");
+}
+
+#[test]
+fn a_silent_camera_does_not_shorten_the_delays_of_a_throttled_service() {
+    let mut bench = Bench::reading(options(), 1);
+    bench.segment();
+    let mut opened = Vec::new();
+    let start = bench.now;
+    while bench.now - start < Duration::from_secs(200) {
+        bench.wait();
+        let said = bench.said();
+        if said.contains(&"open".to_owned()) {
+            opened.push((bench.now - start).as_secs());
+            bench.input(Input::Opened(Err(network(429))));
+        }
+        if said.iter().any(|said| said.starts_with("playlist")) {
+            bench.playlist(media_playlist(0, 1, 0, "a"));
+        }
+    }
+    let steps: Vec<_> = opened.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(steps.is_sorted() && steps.last() > Some(&40), "{opened:?}");
+}
+
+#[test]
 fn a_segment_that_fails_while_all_else_works_is_given_up() {
     let mut bench = Bench::reading(options(), 3);
     for _ in 0..3 {
