@@ -36,6 +36,8 @@ const FIRST_REOPEN: Duration = Duration::from_secs(1);
 /// Bounds of the time to a refresh, should a clock be wrong: no hammering, no overflow.
 const MIN_SESSION: Duration = Duration::from_secs(1);
 const MAX_SESSION: Duration = Duration::from_secs(7 * 24 * 3600);
+/// A page without news is followed by one that begins up to 2^10 ms later, which is as long as the shortest fragment.
+const MAX_STALE_PAGES: u32 = 10;
 /// The next page of an archive is opened when no more than so many segments are left of the one before.
 const PAGE_AHEAD: usize = 10;
 
@@ -59,6 +61,8 @@ pub(crate) struct Machine {
     tracker: PlaylistTracker,
     /// Where an archive goes on that the present playlist does not hold whole.
     next_page: Option<SystemTime>,
+    /// Pages in a row that listed nothing new.
+    stale_pages: u32,
     /// The start of the last segment that was listed.
     last_start: Option<SystemTime>,
     adaptation: Adaptation,
@@ -114,6 +118,7 @@ impl Machine {
             refresh_at: None,
             is_proven: false,
             next_page: None,
+            stale_pages: 0,
             last_start: None,
             queue: MediaQueue::default(),
             media: Slot::default(),
@@ -487,8 +492,13 @@ impl Machine {
         if is_first || left_rung.is_some() || has_older {
             self.remap(playlist, generation, left_rung.is_some(), out);
         }
-        if !is_news && self.next_page.is_some() {
-            self.opening.not_before = Some(at.now + MIN_SESSION); // a list that does not help is not asked for in a loop
+        if is_news {
+            self.stale_pages = 0;
+        } else if let Some(start) = self.next_page {
+            // A list that does not help is not asked for in a loop, nor from nearly the same time again and again.
+            self.opening.not_before = Some(at.now + MIN_SESSION);
+            self.next_page = start.checked_add(Duration::from_millis((1 << self.stale_pages) - 1));
+            self.stale_pages = (self.stale_pages + 1).min(MAX_STALE_PAGES);
         }
         let gap_before = match update.event {
             Some(TrackerEvent::WindowPassed { missed }) => Some(Gap::of_segments(GapCause::WindowPassed, missed)),

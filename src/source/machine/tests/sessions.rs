@@ -217,6 +217,25 @@ fn an_archive_longer_than_a_playlist_is_read_page_by_page() {
 }
 
 #[test]
+fn a_service_that_rounds_times_does_not_hold_an_archive_up() {
+    let mut bench = Bench::new(options());
+    let page = Page { max_segments: 1, next: None };
+    bench.said();
+    bench.open_page(page);
+    bench.playlist(archive(0, 1));
+    let mut asked = Vec::new();
+    for _ in 0..12 {
+        let start = bench.resumes_from().unwrap();
+        asked.push(start.duration_since(start_of(0)).unwrap().as_millis());
+        bench.open_page(page);
+        bench.playlist(archive(0, 1));
+        bench.now += MIN_SESSION;
+        bench.input(Input::Tick);
+    }
+    assert_eq!(asked, [1, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]);
+}
+
+#[test]
 fn an_archive_that_ends_with_a_full_page_ends() {
     let mut bench = Bench::new(options());
     bench.open_page(Page { max_segments: 2, next: None });
