@@ -24,7 +24,18 @@ impl Backoff {
         let power = self.multiplier.powi(i32::try_from(self.tries).unwrap_or(i32::MAX));
         self.tries = self.tries.saturating_add(1);
         let ideal = (self.initial.as_secs_f64() * power).min(self.max.as_secs_f64());
-        Duration::try_from_secs_f64(ideal * (0.8 + 0.4 * chance)).unwrap_or(self.max)
+        Self::spread(ideal, chance).unwrap_or(self.max)
+    }
+
+    /// 80 % to 120 % of so many seconds; `None` for what no `Duration` holds.
+    fn spread(seconds: f64, chance: f64) -> Option<Duration> {
+        Duration::try_from_secs_f64(seconds * (0.8 + 0.4 * chance)).ok()
+    }
+
+    /// A delay that does not grow: 80 % to 120 % of the first one.
+    #[must_use]
+    pub fn steady(&self, chance: f64) -> Duration {
+        Self::spread(self.initial.as_secs_f64(), chance).unwrap_or(self.max)
     }
 
     /// How many delays were taken since the last reset.

@@ -223,11 +223,10 @@ impl Error {
         }
     }
 
-    /// Whether the service says that the stream exists and holds nothing: a camera that has sent nothing lately.
+    /// Whether the service, asked for a session, says that the stream exists and holds nothing: a camera that has sent
+    /// nothing lately.
     pub(crate) fn is_silence(&self) -> bool {
-        self.0.stage == Some(Stage::OpenSession)
-            && self.0.status == Some(404)
-            && self.0.context.contains("No fragments found")
+        self.0.status == Some(404) && self.0.context.contains("No fragments found")
     }
 
     fn open_session_recovery(&self) -> Recovery {

@@ -80,6 +80,11 @@ impl Gap {
         Self { cause, frames: 0, segments, span: None }
     }
 
+    /// What was lost in two places, before any frame came.
+    pub(crate) fn join(earlier: Option<Self>, later: Option<Self>) -> Option<Self> {
+        later.map_or(earlier, |later| Some(Self::merge(earlier, later)))
+    }
+
     /// Adds what was lost after this, before any frame came.
     pub(crate) fn merge(earlier: Option<Self>, later: Self) -> Self {
         earlier.map_or(later, |gap| Self {

@@ -120,10 +120,11 @@ pub use error::{Error, ErrorKind, Recovery, Stage};
 pub use gap::{Gap, GapCause};
 pub use hls::{FragmentNumber, LiveEdge, ReloadPolicy, VariantCaps, VariantChoice};
 pub use limits::Limits;
+pub use options::DiscontinuityMode;
 pub use secret::SecretUrl;
-#[cfg(feature = "kvs")]
-pub use session::{DiscontinuityMode, FragmentSelector, KinesisSession, Playback};
 pub use session::{FixedUrl, Page, Session, SessionProvider, SessionRequest, TimeOrigin};
+#[cfg(feature = "kvs")]
+pub use session::{FragmentSelector, KinesisSession, Playback};
 pub use source::{
     BlockingFrames, Config, ConnectionState, Delivery, Frame, FrameMeta, FrameSource, FrameSourceBuilder, Frames,
     GapFill, Pacing, Stats,

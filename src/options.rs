@@ -29,3 +29,18 @@ macro_rules! words {
     };
 }
 pub(crate) use words;
+
+/// Between which fragments a playlist has EXT-X-DISCONTINUITY (`DiscontinuityMode` of Kinesis Video Streams).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum DiscontinuityMode {
+    /// Before every one, the first one included: what the service does with server timestamps when it is not told otherwise.
+    #[default]
+    Always,
+    /// Nowhere: what the service does with producer timestamps when it is not told otherwise.
+    Never,
+    /// Where fragments are more than 50 ms apart or overlap by more than that.
+    OnDiscontinuity,
+}
+
+words!(DiscontinuityMode, Always = "always", Never = "never", OnDiscontinuity = "on-discontinuity");

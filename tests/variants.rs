@@ -1,15 +1,19 @@
 //! A multivariant playlist over two simulated cameras that film the same: the bandwidth decides which one is read.
 
+#[path = "support/hand_clock.rs"]
+#[allow(dead_code, reason = "the player has one")]
+mod hand_clock;
+#[path = "support/player.rs"]
+mod player;
 mod support;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use kvs_hls::hls::{self, Playlist, VariantCaps};
+use kvs_hls::hls::VariantCaps;
 use kvs_hls::sim::{Fault, Recording, SimulatedCamera, Target};
-use kvs_hls::{
-    Clock, Delivery, FixedUrl, Frame, FrameSource, FrameSourceBuilder, Limits, Output, SecretUrl, VariantChoice,
-};
+use kvs_hls::{Clock, Delivery, FixedUrl, Frame, FrameSource, FrameSourceBuilder, Output, VariantChoice};
+use player::media_url;
 use support::FastClock;
 use support::painted::Ledger;
 use wiremock::matchers::path;
@@ -20,16 +24,6 @@ struct Ladder {
     small: SimulatedCamera,
     server: MockServer,
     clock: FastClock,
-}
-
-/// The media playlist that a camera's own multivariant playlist names.
-async fn media_url(camera: &SimulatedCamera) -> SecretUrl {
-    let url = camera.url();
-    let body = reqwest::get(url.expose().clone()).await.unwrap().bytes().await.unwrap();
-    let Playlist::Multivariant(playlist) = hls::parse(&body, &url, &Limits::default()).unwrap() else {
-        panic!("a multivariant playlist")
-    };
-    hls::select(&playlist, &VariantCaps::default()).unwrap().variant.url.clone()
 }
 
 impl Ladder {
@@ -44,7 +38,7 @@ impl Ladder {
         let server = MockServer::start().await;
         let mut text = String::from("#EXTM3U\n");
         for (camera, bandwidth, size) in [(&small, 200_000, "320x180"), (&large, 600_000, "640x360")] {
-            let url = media_url(camera).await;
+            let url = media_url(&camera.url()).await;
             text += &format!("#EXT-X-STREAM-INF:BANDWIDTH={bandwidth},RESOLUTION={size}\n{}\n", url.expose());
         }
         let master = ResponseTemplate::new(200).set_body_string(text);

@@ -381,7 +381,7 @@ impl PlaylistTracker {
         }
     }
 
-    /// Whether the segment was listed when one was last handed out.
+    /// Whether the segment is among those listed before.
     fn is_known(&self, segment: &Segment) -> bool {
         Identity::of(segment).is_some_and(|identity| self.known.iter().rev().any(|known| *known == identity))
     }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 pub use http::HttpClient;
 #[cfg(feature = "kvs")]
-pub(crate) use refusal::error_name;
+pub(crate) use refusal::{ERROR_NAME_HEADERS, error_name};
 
 use crate::error::Error;
 use crate::secret::SecretUrl;

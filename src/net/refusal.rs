@@ -6,6 +6,8 @@ use reqwest::{Response, header::HeaderMap};
 
 use crate::secret::{is_token, scrubbed};
 
+/// Where the name of an error stands: in the models of the AWS SDKs, and in the guide of Kinesis Video Streams.
+pub(crate) const ERROR_NAME_HEADERS: [&str; 2] = ["x-amzn-errortype", "x-amz-errortype"];
 /// Bytes of a refusal's body that are looked at, and how long they may take: it is for people and may be anything.
 const MAX_BODY: usize = 4096;
 const BODY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -26,9 +28,9 @@ impl Refusal {
         Self::of(&headers, &beginning(response).await)
     }
 
-    /// The name stands in one header in the models of the AWS SDKs, in another in the guide, or in the body.
+    /// The name stands in a header or in the body.
     fn of(headers: &HeaderMap, body: &[u8]) -> Self {
-        let header = ["x-amzn-errortype", "x-amz-errortype"].iter().find_map(|name| headers.get(*name)?.to_str().ok());
+        let header = ERROR_NAME_HEADERS.iter().find_map(|name| headers.get(*name)?.to_str().ok());
         let text = std::str::from_utf8(body).unwrap_or_default().trim();
         let in_json = |keys: &[&str]| keys.iter().find_map(|key| string_of(text, key));
         let name = header.or_else(|| in_json(&["__type", "code", "Code"])).and_then(error_name).map(str::to_owned);

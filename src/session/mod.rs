@@ -7,7 +7,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 #[cfg(feature = "kvs")]
-pub use kinesis::{DiscontinuityMode, FragmentSelector, KinesisSession, Playback};
+pub use kinesis::{FragmentSelector, KinesisSession, Playback};
 
 use crate::error::{Error, ErrorKind};
 use crate::net::BoxFuture;
@@ -76,6 +76,11 @@ impl SessionRequest {
     #[must_use]
     pub const fn new(duration: Duration) -> Self {
         Self { duration, resume_from: None }
+    }
+
+    /// Whether the service takes the duration.
+    pub(crate) fn is_duration_allowed(&self) -> bool {
+        (300..=43_200).contains(&self.duration.as_secs()) && self.duration.subsec_nanos() == 0
     }
 
     /// A session that goes on with the segment that starts at this time.

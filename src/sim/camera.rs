@@ -161,14 +161,13 @@ impl Camera {
 
     /// What the playlists know of: nothing new while they are frozen.
     pub(super) fn moment_of_playlists(&self, now: Now) -> Moment {
-        let frozen = self.active_faults(now).into_iter().filter(|scheduled| scheduled.fault == Fault::Frozen);
-        match frozen.min_by_key(|scheduled| scheduled.from) {
-            Some(scheduled) => {
-                self.log(now, scheduled.fault, None, Some(Endpoint::MediaPlaylist));
-                self.moment(scheduled.from)
-            }
-            None => now.moment,
-        }
+        let Some(from) = self.frozen_since(now) else { return now.moment };
+        self.log(now, Fault::Frozen, None, Some(Endpoint::MediaPlaylist));
+        self.moment(from)
+    }
+
+    fn frozen_since(&self, now: Now) -> Option<Duration> {
+        self.active_faults(now).iter().filter(|s| s.fault == Fault::Frozen).map(|s| s.from).min()
     }
 
     /// The capture time that a camera whose clock is right has reached.
@@ -191,8 +190,7 @@ impl Camera {
         let token = random_token(&mut fastrand::Rng::new());
         let now = self.now();
         // What a frozen playlist hides, a session opened meanwhile does not know either.
-        let frozen = self.active_faults(now).iter().filter(|s| s.fault == Fault::Frozen).map(|s| s.from).min();
-        let moment = frozen.map_or(now.moment, |from| self.moment(from));
+        let moment = self.frozen_since(now).map_or(now.moment, |from| self.moment(from));
         let session = Session::open(token.clone(), options, self.timeline(), moment);
         let is_empty = session.listed(self.timeline(), moment).is_empty();
         let lifetime = self.setup.session_lifetime.or(expires);

@@ -67,11 +67,12 @@ mod server;
 mod session;
 mod timeline;
 
+pub use crate::options::DiscontinuityMode;
 pub use camera::FaultEvent;
 pub use changes::Availability;
 pub use endpoints::{Endpoint, Requests};
 pub use faults::{Fault, FaultScript, ScheduledFault, Target};
 pub use recording::Recording;
 pub use server::{SimulatedCamera, SimulatedCameraBuilder};
-pub use session::{DiscontinuityMode, FragmentNumbers, Playback, SessionOptions};
+pub use session::{FragmentNumbers, Playback, SessionOptions};
 pub use timeline::{FragmentTime, Timeline};

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::Timeline;
 use crate::error::{Error, ErrorKind};
+use crate::options::DiscontinuityMode;
 
 /// How many fragments a playlist may list (`MaxMediaPlaylistFragmentResults`).
 const WINDOW: std::ops::RangeInclusive<usize> = 1..=5000;
@@ -43,19 +44,6 @@ pub enum Playback {
         /// has one there is not known.
         end: Option<SystemTime>,
     },
-}
-
-/// Where EXT-X-DISCONTINUITY stands (`DiscontinuityMode`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum DiscontinuityMode {
-    /// Before every segment, the first one included. The default of Kinesis Video Streams for server timestamps.
-    #[default]
-    Always,
-    /// Nowhere.
-    Never,
-    /// Before segments that leave a gap or an overlap of more than 50 ms. The loop of the recording leaves none.
-    OnDiscontinuity,
 }
 
 /// What stands in `FragmentNumber=` of the URLs.

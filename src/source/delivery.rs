@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::frame::Frame;
 use super::options::{Delivery, GapFill, Pacing};
 use crate::error::Error;
+use crate::gap::Gap;
 
 /// With [`Delivery::Latest`], frames wait here until they are due.
 const LATEST_FRAMES: usize = 8;
@@ -194,15 +195,10 @@ impl Queue {
         while state.frames.get(1).is_some_and(|(_, due)| *due <= now) {
             let dropped = state.frames.pop_front();
             state.superseded += 1;
-            // A gap that nobody has seen yet is reported with the frame that took the place.
-            let dropped = dropped.map(|(frame, _)| frame.meta);
-            if let (Some(dropped), Some((next, _))) = (&dropped, state.frames.front_mut()) {
+            // What nobody has seen yet is reported with the frame that took the place.
+            if let (Some((Frame { meta: dropped, .. }, _)), Some((next, _))) = (dropped, state.frames.front_mut()) {
                 next.meta.resolution_changed |= dropped.resolution_changed;
-            }
-            let gap = dropped.and_then(|meta| meta.gap_before);
-            if let (Some(gap), Some((next, _))) = (gap, state.frames.front_mut()) {
-                next.meta.gap_before =
-                    Some(next.meta.gap_before.map_or(gap, |later| crate::gap::Gap::merge(Some(gap), later)));
+                next.meta.gap_before = Gap::join(dropped.gap_before, next.meta.gap_before);
             }
         }
     }
@@ -272,7 +268,7 @@ mod tests {
     use super::*;
     use crate::clock::{Clock, SystemClock};
     use crate::decode::PixelFormat;
-    use crate::gap::{Gap, GapCause};
+    use crate::gap::GapCause;
     use crate::session::TimeOrigin;
     use crate::source::FrameMeta;
     use crate::time::{Pts, Timescale};

@@ -78,8 +78,7 @@ pub(crate) struct Machine {
     refused: u32,
     /// Whether the segment before was not there.
     is_skipping: bool,
-    /// When the tries of the present request began to fail, and when any answer was last as it should be.
-    media_failing_since: Option<Instant>,
+    /// When any answer was last as it should be.
     succeeded_at: Option<Instant>,
     /// The initialization section in use, and the session it came from: another one may serve other bytes there.
     init: Option<(u32, Arc<InitRef>)>,
@@ -128,7 +127,6 @@ impl Machine {
             elsewhere: None,
             refused: 0,
             is_skipping: false,
-            media_failing_since: None,
             succeeded_at: None,
             init: None,
             lane_segments: 0,
@@ -180,8 +178,7 @@ impl Machine {
                 }
             }
             Input::Init(Ok(())) => {
-                self.succeeded(at.now);
-                self.media.succeed();
+                self.media_succeeded(at.now);
                 self.init = self.loading.as_ref().and_then(|item| Some((item.generation, item.segment.init.clone()?)));
                 if !self.load_elsewhere()
                     && let Some(item) = self.loading.take()
@@ -331,7 +328,7 @@ impl Machine {
         let has_work = !self.queue.is_empty() || self.loading.is_some() || self.lane_segments > 0;
         let is_spare = self.session.is_some() && (self.next_page.is_none() || has_work);
         let delay = match (is_silence, is_spare) {
-            (true, _) => self.silence_delay(at.chance),
+            (true, _) => self.reconnect.steady(at.chance), // when the camera is back, every second counts
             (false, true) => self.refresh.next(at.chance),
             (false, false) => self.reconnect.next(at.chance),
         };
@@ -351,11 +348,6 @@ impl Machine {
             let recovery = error.recovery();
             self.fail(error, recovery, Some(delay), at, out);
         }
-    }
-
-    /// A silent camera is asked for steadily: when it is back, every second counts.
-    fn silence_delay(&self, chance: f64) -> Duration {
-        self.options.config.reconnect_delay.mul_f64(0.8 + 0.4 * chance)
     }
 
     fn silent(&mut self, since: Instant, out: &mut Vec<Action>) {
@@ -400,7 +392,7 @@ impl Machine {
             return self.retry(error, Duration::ZERO, out);
         }
         let recovery = error.recovery();
-        let delay = if recovery == Recovery::Retry { session.playlist.fail(at.now, at.chance) } else { None };
+        let delay = if recovery == Recovery::Retry { session.playlist.fail(at.now, at.chance).ok() } else { None };
         session.playlist.is_busy = false;
         if is_upcoming {
             // No harm done: the present session goes on.
@@ -514,7 +506,7 @@ impl Machine {
             _ => None,
         };
         if let Some(last) = playlist.segments.last() {
-            self.last_start = last.program_date_time.or(last.estimated_start);
+            self.last_start = last.estimated_start;
         }
         if is_news && self.silent_since.take().is_some() {
             out.push(Action::Silent(false));
@@ -528,7 +520,7 @@ impl Machine {
     fn stuck(&mut self, unchanged_for: Duration, at: Moment, out: &mut Vec<Action>) {
         let mut retry_in = None;
         if self.options.is_renewable && self.upcoming.is_none() && !self.opening.is_busy {
-            let delay = self.silence_delay(at.chance);
+            let delay = self.reconnect.steady(at.chance);
             let soon = (at.now + delay).max(self.opening.not_before.unwrap_or(at.now));
             // Once planned it stays: every reload of a list that is stuck comes here.
             if self.silent_since.is_none() || self.refresh_at.is_none_or(|time| time > soon) {
@@ -558,7 +550,7 @@ impl Machine {
     /// The start of the first segment that is still wanted.
     fn resume_from(&self) -> Option<SystemTime> {
         let waiting = self.loading.as_ref().or(self.queue.front());
-        waiting.and_then(Item::start).or(self.next_page).or(self.last_start)
+        waiting.and_then(|item| item.segment.estimated_start).or(self.next_page).or(self.last_start)
     }
 
     /// Starts everything that can be started.

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind};
+use crate::session::SessionRequest;
 
 /// How long sessions last and how failures are met: the numbers that users of the Python class know.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,7 +78,7 @@ impl Config {
         let wrong = |option: &str, value: &dyn fmt::Debug, allowed: &str| {
             Err(Error::new(ErrorKind::Config, format!("{option} of {value:?} ({allowed} is allowed)")))
         };
-        if !(300..=43_200).contains(&session_duration.as_secs()) || session_duration.subsec_nanos() != 0 {
+        if !SessionRequest::new(*session_duration).is_duration_allowed() {
             wrong("session_duration", session_duration, "300s to 43200s in whole seconds")
         } else if refresh_margin >= session_duration {
             wrong("refresh_margin", refresh_margin, &format!("less than the session_duration of {session_duration:?}"))

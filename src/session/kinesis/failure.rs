@@ -7,7 +7,7 @@ use aws_sdk_kinesisvideo::config::http::HttpResponse;
 use aws_sdk_kinesisvideo::error::{ErrorMetadata, ProvideErrorMetadata, SdkError};
 
 use crate::error::{Error, ErrorKind};
-use crate::net::error_name;
+use crate::net::{ERROR_NAME_HEADERS, error_name};
 use crate::secret::scrubbed;
 
 /// The error of a call, with the status, name and message that the service answered.
@@ -55,7 +55,7 @@ fn answered(call: &str, meta: &ErrorMetadata, response: &HttpResponse) -> Error 
         None => format!("{call} was refused without a reason"),
     };
     // The guide's name of the header is not the one that the SDK reads.
-    let header = || ["x-amzn-errortype", "x-amz-errortype"].iter().find_map(|name| response.headers().get(name));
+    let header = || ERROR_NAME_HEADERS.iter().find_map(|name| response.headers().get(name));
     let error = Error::new(ErrorKind::Session, context).with_status(response.status().as_u16());
     match meta.code().or_else(header).and_then(error_name) {
         Some(name) => error.with_code(name),

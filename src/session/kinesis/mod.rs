@@ -14,11 +14,12 @@ use tokio::sync::Mutex;
 use options::{Stream, is_region, wrong};
 use service::Service;
 
-pub use options::{DiscontinuityMode, FragmentSelector, Playback};
+pub use options::{FragmentSelector, Playback};
 
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Stage};
 use crate::net::BoxFuture;
+use crate::options::DiscontinuityMode;
 use crate::secret::SecretUrl;
 use crate::session::{Page, Session, SessionProvider, SessionRequest, TimeOrigin};
 
@@ -253,7 +254,7 @@ impl KinesisSession {
     async fn open_session(&self, request: SessionRequest) -> Result<Session, Error> {
         let stream = self.check_options()?;
         let duration = request.duration;
-        if !(300..=43_200).contains(&duration.as_secs()) || duration.subsec_nanos() != 0 {
+        if !request.is_duration_allowed() {
             return Err(wrong("duration", format_args!("{duration:?}"), "300s to 43200s in whole seconds"));
         }
         let service = &mut *self.service.lock().await;
@@ -275,7 +276,7 @@ impl KinesisSession {
                 tracing::debug!(%error, "credentials refused, loading them again");
                 is_second_try = true;
                 *service = None;
-            } else if let Some((first, empty)) = first.zip(window).filter(|_| is_silence(&error)) {
+            } else if let Some((first, empty)) = first.zip(window).filter(|_| error.is_silence()) {
                 let has_caught_up = empty.end.is_none() && request.resume_from.is_some();
                 if has_caught_up {
                     return Err(error);
@@ -342,11 +343,6 @@ impl fmt::Debug for KinesisSession {
             .field("region", region)
             .finish_non_exhaustive()
     }
-}
-
-/// Whether the service says that the stream exists and holds nothing of what was asked for.
-fn is_silence(error: &Error) -> bool {
-    error.status() == Some(404) && error.to_string().contains("No fragments found")
 }
 
 /// Whether other credentials might be accepted.

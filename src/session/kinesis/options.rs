@@ -44,21 +44,6 @@ crate::options::words!(
     ProducerTimestamp = "producer-timestamp"
 );
 
-/// Between which fragments the playlist marks a discontinuity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum DiscontinuityMode {
-    /// Between all: what the service does with server timestamps when it is not told otherwise.
-    #[default]
-    Always,
-    /// Between none: what the service does with producer timestamps when it is not told otherwise.
-    Never,
-    /// Where fragments are more than 50 ms apart or overlap by more than that.
-    OnDiscontinuity,
-}
-
-crate::options::words!(DiscontinuityMode, Always = "always", Never = "never", OnDiscontinuity = "on-discontinuity");
-
 /// The error for an option's value.
 pub(super) fn wrong(option: &str, value: impl std::fmt::Display, allowed: &str) -> Error {
     Error::new(ErrorKind::Config, format!("{option} of {value} ({allowed} is allowed)"))
@@ -122,6 +107,7 @@ fn region_of_arn(arn: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::DiscontinuityMode;
 
     #[test]
     fn streams_are_names_or_arns() {

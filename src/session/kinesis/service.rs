@@ -17,9 +17,10 @@ use tracing::Dispatch;
 use tracing::instrument::WithSubscriber;
 
 use super::failure::failure;
-use super::options::{DiscontinuityMode, FragmentSelector, Playback, Stream};
-use super::{KinesisSession, Window, is_silence};
+use super::options::{FragmentSelector, Playback, Stream};
+use super::{KinesisSession, Window};
 use crate::error::{Error, ErrorKind};
+use crate::options::DiscontinuityMode;
 use crate::secret::SecretUrl;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -136,7 +137,7 @@ impl Service {
         let call = format!("GetHLSStreamingSessionURL in {}", self.region);
         let answer = quietly(request.send()).await.map_err(|error| failure(&call, &error)).inspect_err(|error| {
             // Neither a busy nor a silent stream is the endpoint's fault.
-            if !is_throttling(error) && !is_silence(error) {
+            if !is_throttling(error) && !error.is_silence() {
                 self.data = None;
             }
         })?;

@@ -39,7 +39,6 @@ impl Machine {
         let Some(elsewhere) = self.elsewhere.take() else { return false };
         let Some(mut item) = self.loading.take() else { return false };
         (item.segment, item.generation) = elsewhere;
-        self.media_failing_since = None;
         self.media.succeed();
         self.media.not_before = None;
         self.queue.put_back(item);
@@ -63,8 +62,7 @@ impl Machine {
         }
         match result {
             Ok(()) => {
-                self.succeeded(at.now);
-                self.media.succeed();
+                self.media_succeeded(at.now);
                 (self.loading, self.elsewhere) = (None, None);
             }
             Err(error) => self.media_failed(error.at(Stage::Segment), at, out),
@@ -111,7 +109,6 @@ impl Machine {
                 let is_damaged = matches!(error.kind(), ErrorKind::Container | ErrorKind::Bitstream);
                 let cause = if is_damaged { GapCause::Damaged } else { GapCause::SegmentUnavailable };
                 self.media.succeed();
-                self.media_failing_since = None;
                 self.queue.skip(item, Gap::of_segments(cause, 1));
                 // A backlog that left the server all at once is one failure.
                 let is_missing = matches!(error.status(), Some(404 | 410));
@@ -128,11 +125,11 @@ impl Machine {
     /// The session of a segment is over. The playlist of the next one says where the segment is then.
     fn media_refused(&mut self, item: Item, error: Error, at: Moment, out: &mut Vec<Action>) {
         let session = self.session.as_ref();
-        let is_elsewhere = session.is_some_and(|session| session.is_proven && session.generation != item.generation);
         // An archive can be opened anew at any place of it.
-        let is_gone = is_elsewhere && session.is_none_or(|session| session.page.is_none());
+        let is_gone = session.is_some_and(|session| {
+            session.is_proven && session.generation != item.generation && session.page.is_none()
+        });
         self.media.succeed();
-        self.media_failing_since = None;
         if is_gone {
             let generation = item.generation;
             self.queue.skip(item, Gap::of_segments(GapCause::SegmentUnavailable, 1));
@@ -155,12 +152,13 @@ impl Machine {
     /// A request that a second try may mend. A segment is given up only when the server works otherwise: an outage is
     /// waited for.
     fn media_unreachable(&mut self, mut item: Item, error: Error, at: Moment, out: &mut Vec<Action>) {
-        let failing_since = *self.media_failing_since.get_or_insert(at.now);
-        if let Some(delay) = self.media.fail(at.now, at.chance) {
-            self.queue.put_back(item);
-            return self.retry(error, delay, out);
-        }
-        self.media_failing_since = None;
+        let failing_since = match self.media.fail(at.now, at.chance) {
+            Ok(delay) => {
+                self.queue.put_back(item);
+                return self.retry(error, delay, out);
+            }
+            Err(since) => since,
+        };
         let does_server_work = self.succeeded_at.is_some_and(|time| time > failing_since);
         if does_server_work || error.status().is_some() && item.rounds > 0 {
             self.queue.skip(item, Gap::of_segments(GapCause::SegmentUnavailable, 1));
@@ -173,9 +171,10 @@ impl Machine {
         self.fail(error, Recovery::Retry, Some(delay), at, out);
     }
 
-    /// An answer was as it should be.
-    pub(super) fn succeeded(&mut self, now: Instant) {
-        (self.succeeded_at, self.media_failing_since, self.is_skipping) = (Some(now), None, false);
+    /// A segment or its initialization section came.
+    pub(super) fn media_succeeded(&mut self, now: Instant) {
+        self.media.succeed();
+        (self.succeeded_at, self.is_skipping) = (Some(now), false);
     }
 
     /// Jumps to the newest segment when the consumer holds the lane back for too long.

@@ -1,7 +1,7 @@
 //! The segments that are listed and not yet loaded, and what is missing between them.
 
 use std::collections::VecDeque;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::gap::{Gap, GapCause};
 use crate::hls::{Identity, MediaPlaylist, Segment};
@@ -20,10 +20,6 @@ pub(super) struct Item {
 }
 
 impl Item {
-    pub(super) fn start(&self) -> Option<SystemTime> {
-        self.segment.program_date_time.or(self.segment.estimated_start)
-    }
-
     /// The segment as this playlist of a session lists it; `None` when it does not.
     pub(super) fn find_in(
         &self,
@@ -100,11 +96,9 @@ impl MediaQueue {
 
     /// Leaves out a segment that was the first.
     pub(super) fn skip(&mut self, item: Item, gap: Gap) {
-        let gap = item.gap_before.map_or(gap, |before| Gap::merge(Some(before), gap));
+        let gap = Gap::merge(item.gap_before, gap);
         match self.items.front_mut() {
-            Some(next) => {
-                next.gap_before = Some(next.gap_before.map_or(gap, |later| Gap::merge(Some(gap), later)));
-            }
+            Some(next) => next.gap_before = Gap::join(Some(gap), next.gap_before),
             None => self.trailing_gap = Some(Gap::merge(self.trailing_gap, gap)),
         }
     }
@@ -118,11 +112,7 @@ impl MediaQueue {
 
     /// What is to be reported before this segment.
     pub(super) fn gap_before(&mut self, item: &mut Item) -> Option<Gap> {
-        let gap = item.gap_before.take();
-        match self.trailing_gap.take() {
-            Some(first) => Some(gap.map_or(first, |gap| Gap::merge(Some(first), gap))),
-            None => gap,
-        }
+        Gap::join(self.trailing_gap.take(), item.gap_before.take())
     }
 
     /// What is to be reported at the end.

@@ -74,7 +74,7 @@ impl ActiveSession {
             return page.next;
         }
         let last = playlist.segments.last()?;
-        let start = last.program_date_time.or(last.estimated_start)?;
+        let start = last.estimated_start?;
         // The last segment is listed once more, which shows that nothing is missing between the pages. Times have
         // milliseconds.
         let step = if is_news && page.max_segments > 1 { Duration::ZERO } else { Duration::from_millis(1) };

@@ -14,12 +14,15 @@ const MAX_REQUEST_DELAY: Duration = Duration::from_secs(4);
 pub(super) struct Slot {
     pub(super) is_busy: bool,
     pub(super) not_before: Option<Instant>,
+    /// Since when the tries of the present request have failed.
+    failing_since: Option<Instant>,
     retries: Backoff,
 }
 
 impl Default for Slot {
     fn default() -> Self {
-        Self { is_busy: false, not_before: None, retries: Backoff::new(REQUEST_DELAY, MAX_REQUEST_DELAY, 2.0) }
+        let retries = Backoff::new(REQUEST_DELAY, MAX_REQUEST_DELAY, 2.0);
+        Self { is_busy: false, not_before: None, failing_since: None, retries }
     }
 }
 
@@ -43,20 +46,22 @@ impl Slot {
         (self.is_busy, self.not_before) = (true, None);
     }
 
+    /// The request is done with: the next one has all its tries.
     pub(super) fn succeed(&mut self) {
-        self.is_busy = false;
+        (self.is_busy, self.failing_since) = (false, None);
         self.retries.reset();
     }
 
-    /// The delay before the next try; `None` when there were enough.
-    pub(super) fn fail(&mut self, now: Instant, chance: f64) -> Option<Duration> {
+    /// The delay before the next try; when there were enough, the time of the first one that failed.
+    pub(super) fn fail(&mut self, now: Instant, chance: f64) -> Result<Duration, Instant> {
         self.is_busy = false;
+        let since = *self.failing_since.get_or_insert(now);
         if self.retries.tries() + 1 >= REQUEST_TRIES {
-            self.retries.reset();
-            return None;
+            self.succeed();
+            return Err(since);
         }
         let delay = self.retries.next(chance);
         self.not_before = Some(now + delay);
-        Some(delay)
+        Ok(delay)
     }
 }
