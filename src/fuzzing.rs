@@ -38,6 +38,7 @@ fn limits() -> Limits {
         max_samples: 200,
         max_tracks: 4,
         max_macroblocks: 400,
+        ..Limits::default()
     }
 }
 

@@ -95,6 +95,7 @@ mod backoff;
 mod clock;
 pub mod decode;
 mod error;
+mod fleet;
 pub mod fmp4;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
@@ -117,12 +118,13 @@ pub use backoff::Backoff;
 pub use clock::{Clock, SystemClock};
 pub use decode::{ColorMatrix, ColorRange, Decoder, FrameSelection, Output, PixelFormat};
 pub use error::{Error, ErrorKind, Recovery, Stage};
+pub use fleet::Fleet;
 pub use gap::{Gap, GapCause};
 pub use hls::{FragmentNumber, LiveEdge, ReloadPolicy, VariantCaps, VariantChoice};
 pub use limits::Limits;
 pub use options::DiscontinuityMode;
 pub use secret::SecretUrl;
-pub use session::{FixedUrl, Page, Session, SessionProvider, SessionRequest, TimeOrigin};
+pub use session::{FixedUrl, Page, Session, SessionProvider, SessionRequest, Shared, TimeOrigin};
 #[cfg(feature = "kvs")]
 pub use session::{FragmentSelector, KinesisSession, Playback};
 pub use source::{

@@ -24,6 +24,12 @@ pub struct Limits {
     pub max_tracks: usize,
     /// Macroblocks (16x16 pixels) of a picture, from the sequence parameter set.
     pub max_macroblocks: u32,
+    /// Bytes of segments that an archive is downloaded ahead of the decoder, but for the last one.
+    pub max_ahead_bytes: usize,
+    /// Bytes of decoded frames that wait until those before them are decoded, when an archive is decoded on several threads
+    /// ([`decode_ahead`](crate::FrameSourceBuilder::decode_ahead)). Also the most that a source keeps of frame buffers
+    /// to use them again.
+    pub max_waiting_bytes: usize,
 }
 
 impl Default for Limits {
@@ -37,6 +43,8 @@ impl Default for Limits {
             max_samples: 100_000,
             max_tracks: 64,
             max_macroblocks: 36_864,
+            max_ahead_bytes: 32 << 20,
+            max_waiting_bytes: 512 << 20,
         }
     }
 }

@@ -72,9 +72,12 @@ async fn an_archive_is_read_to_its_end_though_its_sessions_expire() {
     let playback = kvs_hls::Playback::OnDemand { start: start(&camera, 0), end: start(&camera, 49) };
     let inner = stream(&camera).playback(playback).clock(clock.clone());
     let provider = support::camera::ShortSessions { inner, lifetime, clock: clock.clone() };
+    let mut limits = kvs_hls::Limits::default();
+    limits.max_ahead_bytes = 0; // else all of it is there before the first session ends
     let source = FrameSource::builder("archive", provider)
         .delivery(Delivery::All)
         .output(Output::gray())
+        .limits(limits)
         .clock(clock.clone())
         .build()
         .unwrap();

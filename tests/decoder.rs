@@ -84,7 +84,7 @@ async fn a_decoder_that_panics_costs_a_segment_and_no_more() {
         let make = move |limits: &Limits| {
             Box::new(Brittle { decoder: Openh264Decoder::new(limits.clone()), until }) as Box<dyn Decoder>
         };
-        let source = builder(&url).decoder(make).build().unwrap();
+        let source = builder(&url).decoder(make).decode_ahead(1).build().unwrap();
         let read = tokio::time::timeout(Duration::from_secs(20), read_all(&source));
         let (frames, error) = read.await.expect("an end");
         assert!(error.is_none(), "{}", chain(&error.unwrap()));

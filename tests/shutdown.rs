@@ -37,10 +37,11 @@ fn threads_and_sockets_are_gone_after_the_end() {
     let port = server.address().port();
     let url = format!("{}/hls/main_cabac_720p/index.m3u8", server.uri());
     for end in ["stop", "drop", "read to the end", "drop the frames"] {
-        let source = FrameSource::builder("x", FixedUrl::new(&url).unwrap()).delivery(Delivery::All).build().unwrap();
+        let source = FrameSource::builder("x", FixedUrl::new(&url).unwrap()).delivery(Delivery::All);
+        let source = source.decode_ahead(2).build().unwrap();
         let mut frames = source.start().unwrap();
         assert!(frames.read_frame(Duration::from_secs(20)).unwrap().is_some(), "{end}");
-        assert_eq!(threads().len(), 2, "{end}: {:?}", threads());
+        assert_eq!(threads().len(), 3, "{end}: {:?}", threads());
         match end {
             "stop" => source.stop(),
             "drop" => drop(source),

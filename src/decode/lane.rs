@@ -1,18 +1,23 @@
 //! One camera's ordered place in the decode pool: access units in, frames in display order out.
+//!
+//! A live stream runs through one strand. An archive is cut before its IDR pictures, at which nothing that follows depends
+//! on what came before, and the groups of pictures are dealt to several strands in turn. Frames leave in the order of the
+//! stream all the same: those of the first group as they come, those of later groups wait.
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use super::order::{Corrector, DisplayOrder, Horizon, earliest_next};
-use super::pool::{Slot, Turn, Work};
-use super::select::Selector;
-use super::{Decoder, FrameSelection, Output, Picture, PixelPool, Pixels, convert};
+use super::order::{Corrector, earliest_next};
+use super::pool::DecodePool;
+use super::select::{Planned, Selector};
+use super::strand::{Piece, Strand, Task};
+use super::{Decoder, FrameSelection, Output, PixelPool, Pixels};
 use crate::clock::Clock;
-use crate::error::{Error, ErrorKind, Stage};
-use crate::gap::{Gap, GapCause};
-use crate::h264::AccessUnit;
+use crate::error::Error;
+use crate::gap::Gap;
+use crate::h264::{AccessUnit, nal_type};
 use crate::time::Pts;
 
 /// What a lane is given, in order. `T` says where access units come from.
@@ -33,7 +38,7 @@ pub(crate) enum LaneStep<T> {
     Frame(LaneFrame<T>),
     /// An access unit could not be decoded; the frames up to the next IDR picture will be reported as a gap.
     Failed(Error),
-    /// All access units of a segment went through, and how many of them were decoded.
+    /// All access units of a segment went through.
     SegmentDone(T),
     /// Everything before [`Job::Drain`] is out, with what was lost after the last frame.
     Drained(Option<Gap>),
@@ -62,282 +67,299 @@ pub(crate) trait LaneOutput<T>: Send + Sync {
     fn decoded_in(&self, time: Duration);
 }
 
+pub(crate) struct LaneOptions {
+    pub(crate) make_decoder: Box<dyn Fn() -> Box<dyn Decoder> + Send + Sync>,
+    pub(crate) selection: FrameSelection,
+    pub(crate) format: Output,
+    /// Bytes of frames that wait behind those of an earlier group; also what is kept of buffers to be used again.
+    pub(crate) max_waiting_bytes: usize,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
 /// One camera in the pool.
 pub(crate) struct Lane<T> {
-    slot: Slot,
-    jobs: Mutex<VecDeque<Job<T>>>,
-    state: Mutex<State<T>>,
-    output: Arc<dyn LaneOutput<T>>,
-    clock: Arc<dyn Clock>,
+    me: Weak<Self>,
+    pool: Arc<DecodePool>,
+    output: Box<dyn LaneOutput<T>>,
+    pub(super) options: LaneOptions,
+    pub(super) pixels: PixelPool,
+    plan: Mutex<Plan>,
+    merge: Mutex<Merge<T>>,
+    strands: Mutex<Vec<Arc<Strand<T>>>>,
 }
 
 impl<T> fmt::Debug for Lane<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lane").field("slot", &self.slot).finish_non_exhaustive()
+        f.debug_struct("Lane").field("pool", &self.pool).finish_non_exhaustive()
     }
 }
 
-struct State<T> {
-    decoder: Box<dyn Decoder>,
-    pixels: PixelPool,
-    format: Output,
-    selector: Selector,
-    segment: Option<Segment<T>>,
+/// What is decoded, and where.
+struct Plan {
     corrector: Corrector,
-    horizon: Horizon,
-    order: DisplayOrder<LaneFrame<T>>,
-    /// Access units inside the decoder: which frame a picture becomes.
-    pending: Vec<Pending<T>>,
-    is_waiting_for_idr: bool,
-    is_draining: bool,
-    gap: Option<Gap>,
-    /// Nanoseconds of the last frame since an IDR picture began.
-    last_out: Option<i128>,
+    selector: Selector,
+    /// Strands among which groups are dealt.
+    width: usize,
+    /// The strand of the group that is being dealt.
+    strand: usize,
+    is_open: bool,
     /// Segments in a row that began with an IDR picture.
     closed_segments: u32,
+    has_sets_in_band: bool,
+}
+
+/// Puts the frames of several strands back in order.
+struct Merge<T> {
+    /// The groups whose end has not left yet.
+    groups: VecDeque<Group>,
+    /// What each strand has ready and may not hand out yet.
+    ready: Vec<VecDeque<LaneStep<T>>>,
+    waiting_bytes: usize,
+    /// What was lost at the end of the group before.
+    gap: Option<Gap>,
     size: Option<(usize, usize)>,
 }
 
-struct Segment<T> {
-    units: Vec<AccessUnit>,
-    next: usize,
-    origin: T,
-}
-
-struct Pending<T> {
-    pts: Pts,
-    is_wanted: bool,
-    is_keyframe: bool,
-    origin: T,
+struct Group {
+    strand: usize,
+    /// Whether the stream ends with it.
+    is_final: bool,
 }
 
 impl<T: Clone + Send + 'static> Lane<T> {
-    pub(crate) fn new(
-        decoder: Box<dyn Decoder>,
-        selection: FrameSelection,
-        format: Output,
-        output: Arc<dyn LaneOutput<T>>,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
-        Self {
-            slot: Slot::default(),
-            jobs: Mutex::default(),
-            state: Mutex::new(State {
-                decoder,
-                pixels: PixelPool::default(),
-                format,
-                selector: Selector::new(selection),
-                segment: None,
-                corrector: Corrector::default(),
-                horizon: Horizon::default(),
-                order: DisplayOrder::default(),
-                pending: Vec::new(),
-                is_waiting_for_idr: true,
-                is_draining: false,
-                gap: None,
-                last_out: None,
-                closed_segments: 0,
-                size: None,
-            }),
-            output,
-            clock,
+    pub(crate) fn new(pool: Arc<DecodePool>, options: LaneOptions, output: impl LaneOutput<T> + 'static) -> Arc<Self> {
+        let plan = Plan {
+            corrector: Corrector::default(),
+            selector: Selector::new(options.selection),
+            width: 1,
+            strand: 0,
+            is_open: false,
+            closed_segments: 0,
+            has_sets_in_band: false,
+        };
+        let merge = Merge { groups: VecDeque::new(), ready: Vec::new(), waiting_bytes: 0, gap: None, size: None };
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            pool,
+            output: Box::new(output),
+            pixels: PixelPool::new(options.max_waiting_bytes),
+            options,
+            plan: Mutex::new(plan),
+            merge: Mutex::new(merge),
+            strands: Mutex::default(),
+        })
+    }
+
+    /// Decodes up to so many groups of pictures at once from the next IDR picture on.
+    pub(crate) fn widen(&self, width: usize) {
+        lock(&self.plan).width = width.max(1);
+        if let Err(error) = self.pool.grow(width) {
+            tracing::warn!(%error, "archive decoded on fewer threads than asked for");
         }
     }
 
-    /// Puts a job at the end. The caller schedules the lane.
+    /// Gives the lane its next job.
     pub(crate) fn push(&self, job: Job<T>) {
-        self.jobs().push_back(job);
-    }
-
-    fn jobs(&self) -> MutexGuard<'_, VecDeque<Job<T>>> {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The next segment's bound, for the end of this one: where none is known, cameras go on as they did.
-    fn end_of(&self, state: &State<T>, units: &[AccessUnit]) -> i128 {
-        match self.jobs().front() {
-            Some(Job::Units(next, _)) if next.first().is_some_and(|unit| !unit.is_idr()) => {
-                next.iter().map(|unit| unit.pts().as_nanos()).min().unwrap_or(i128::MAX).saturating_sub(1)
-            }
-            Some(_) => i128::MAX,
-            None if state.closed_segments >= 2 => i128::MAX,
-            None => earliest_next(units),
-        }
-    }
-
-    fn begin(&self, state: &mut State<T>, job: Job<T>) {
+        let plan = &mut *lock(&self.plan);
         match job {
-            Job::Units(mut units, origin) => {
-                state.corrector.correct(&mut units);
-                let is_closed = units.first().is_some_and(AccessUnit::is_idr);
-                state.closed_segments = if is_closed { state.closed_segments.saturating_add(1) } else { 0 };
-                state.selector.plan(&units);
-                let end = self.end_of(state, &units);
-                state.horizon.plan(&units, end);
-                state.segment = Some(Segment { units, next: 0, origin });
-            }
+            Job::Units(units, origin) => self.deal(plan, units, &origin),
             Job::Break(gap) => {
-                self.release(state, i128::MAX);
-                state.gap = Some(Gap::merge(state.gap, gap));
-                state.is_waiting_for_idr = true;
+                plan.selector.interrupt();
+                self.give(plan, Task::Break(gap));
             }
             Job::Drain => {
-                state.is_draining = true;
-                let drained = self.with_pictures(state, |decoder, out| decoder.drain(out));
-                if let Err(error) = drained {
-                    self.output.step(LaneStep::Failed(error.at(Stage::Decode)));
+                self.open_group(plan);
+                // Before the strand can answer.
+                if let Some(group) = lock(&self.merge).groups.back_mut() {
+                    group.is_final = true;
                 }
-                self.release(state, i128::MAX);
-                state.is_draining = false;
-                self.output.step(LaneStep::Drained(state.gap.take()));
+                self.give(plan, Task::Drain);
+                plan.is_open = false;
             }
+        }
+        self.schedule();
+    }
+
+    /// Gives all strands a turn: there is room for frames, or something to do.
+    pub(crate) fn schedule(&self) {
+        for strand in &*lock(&self.strands) {
+            self.pool.schedule(strand);
         }
     }
 
-    /// Runs the decoder and puts the wanted ones of its pictures, converted, into display order.
-    fn with_pictures(
-        &self,
-        state: &mut State<T>,
-        run: impl FnOnce(&mut dyn Decoder, &mut dyn FnMut(Picture<'_>)) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let State { decoder, pixels, format, order, pending, size, last_out, gap, .. } = state;
-        let mut is_short = false;
-        let result = run(&mut **decoder, &mut |picture| {
-            let Some(index) = pending.iter().position(|unit| unit.pts == picture.pts) else { return };
-            let unit = pending.swap_remove(index);
-            if !unit.is_wanted {
-                return;
-            }
-            if last_out.is_some_and(|last| picture.pts.as_nanos() < last) {
-                // Its successors are out already: the stream broke its own rule, and time does not go back.
-                *gap = Some(Gap::merge(*gap, Gap::of_frames(GapCause::Damaged, 1)));
-                return;
-            }
-            let bytes = format.format().frame_bytes(picture.width, picture.height);
-            let mut is_converted = false;
-            let pixels = pixels.filled(bytes, |out| is_converted = convert(&picture, *format, out));
-            if !is_converted {
-                is_short = true;
-                return;
-            }
-            let new_size = (picture.width, picture.height);
-            let resolution_changed = size.replace(new_size).is_some_and(|old| old != new_size);
-            order.hold(
-                picture.pts,
-                LaneFrame {
-                    pixels,
-                    width: picture.width,
-                    height: picture.height,
-                    pts: picture.pts,
-                    sample_aspect_ratio: picture.sample_aspect_ratio,
-                    is_keyframe: unit.is_keyframe,
-                    resolution_changed,
-                    gap_before: None,
-                    origin: unit.origin,
-                },
-            );
-        });
-        if is_short {
-            return Err(Error::new(ErrorKind::Decoder, "planes shorter than the picture's size demands"));
-        }
-        result
-    }
-
-    fn release(&self, state: &mut State<T>, time: i128) {
-        while let Some((time, mut frame)) = state.order.release(time).or_else(|| state.order.release_surplus()) {
-            state.last_out = Some(time);
-            frame.gap_before = state.gap.take();
-            self.output.step(LaneStep::Frame(frame));
-        }
-    }
-
-    fn lose(&self, state: &mut State<T>, cause: GapCause, frames: u64) {
-        state.gap = Some(Gap::merge(state.gap, Gap::of_frames(cause, frames)));
-    }
-
-    fn decode_next(&self, state: &mut State<T>) {
-        let Some(segment) = &mut state.segment else { return };
-        let index = segment.next;
-        let Some(unit) = segment.units.get(index).cloned() else {
-            let origin = segment.origin.clone();
-            state.segment = None;
-            self.output.step(LaneStep::SegmentDone(origin));
-            return;
+    fn deal(&self, plan: &mut Plan, mut units: Vec<AccessUnit>, origin: &T) {
+        plan.corrector.correct(&mut units);
+        let is_closed = units.first().is_some_and(AccessUnit::is_idr);
+        plan.closed_segments = if is_closed { plan.closed_segments.saturating_add(1) } else { 0 };
+        // Where the next segment's times are not known yet, cameras go on as they did.
+        let end = if plan.closed_segments >= 2 { i128::MAX } else { earliest_next(&units) };
+        let earliest = units.iter().map(|unit| unit.pts().as_nanos()).min().unwrap_or(i128::MAX);
+        let mut pieces = plan.cut(units);
+        let Some(last) = pieces.pop() else { return };
+        let is_cut = !pieces.is_empty();
+        let piece = |units, is_closed, end, is_last| {
+            Task::Piece(Piece { units, origin: origin.clone(), is_closed, earliest, end, is_last })
         };
-        segment.next += 1;
-        let origin = segment.origin.clone();
-        if unit.is_idr() {
-            // §3.69: nothing before an IDR picture in decoding order is displayed after it.
-            self.release(state, i128::MAX);
-            state.last_out = None;
-            state.is_waiting_for_idr = false;
-        }
-        if !unit.has_picture() {
-            if let Err(error) = self.with_pictures(state, |decoder, out| decoder.decode(&unit, out)) {
-                self.output.step(LaneStep::Failed(error.at(Stage::Decode)));
+        for (index, units) in pieces.into_iter().enumerate() {
+            if index > 0 {
+                self.begin_group(plan);
             }
-        } else if state.selector.is_skippable(index, &unit) {
-        } else if state.is_waiting_for_idr {
-            self.lose(state, GapCause::NoKeyframe, u64::from(state.selector.is_wanted(index)));
-        } else {
-            let is_wanted = state.selector.is_wanted(index);
-            state.pending.push(Pending { pts: unit.pts(), is_wanted, is_keyframe: unit.is_idr(), origin });
-            let started = self.clock.now();
-            let decoded = self.with_pictures(state, |decoder, out| decoder.decode(&unit, out));
-            self.output.decoded_in(self.clock.now().saturating_duration_since(started));
-            if let Err(error) = decoded {
-                self.output.step(LaneStep::Failed(error.at(Stage::Decode)));
-                self.release(state, i128::MAX);
-                let lost = state.pending.iter().filter(|unit| unit.is_wanted).count() as u64;
-                self.lose(state, GapCause::Damaged, lost);
-                state.pending.clear();
-                state.decoder.reset();
-                state.is_waiting_for_idr = true;
+            if !units.is_empty() {
+                self.give(plan, piece(units, is_closed || index > 0, i128::MAX, false));
             }
         }
-        let time = state.horizon.after(index);
-        self.release(state, time);
+        if is_cut {
+            self.begin_group(plan);
+        }
+        self.give(plan, piece(last, is_closed || is_cut, end, true));
+    }
+
+    /// Ends the group that is being dealt: the next one goes to the next strand.
+    fn begin_group(&self, plan: &mut Plan) {
+        if plan.is_open {
+            self.give(plan, Task::Drain);
+            plan.is_open = false;
+            plan.strand = (plan.strand + 1) % plan.width;
+        }
+    }
+
+    fn open_group(&self, plan: &mut Plan) {
+        if std::mem::replace(&mut plan.is_open, true) {
+            return;
+        }
+        let mut strands = lock(&self.strands);
+        while strands.len() <= plan.strand {
+            let strand = Strand::new(self.me.clone(), strands.len(), (self.options.make_decoder)());
+            strands.push(Arc::new(strand));
+        }
+        let mut merge = lock(&self.merge);
+        merge.ready.resize_with(strands.len(), VecDeque::new);
+        merge.groups.push_back(Group { strand: plan.strand, is_final: false });
+    }
+
+    /// Gives the strand in use a task.
+    fn give(&self, plan: &mut Plan, task: Task<T>) {
+        self.open_group(plan);
+        if let Some(strand) = lock(&self.strands).get(plan.strand) {
+            strand.push(task);
+        }
+    }
+
+    /// Whether the strand may go on. Hands out what it has ready, as far as there is room.
+    pub(super) fn is_ready(&self, strand: usize) -> bool {
+        let mut merge = lock(&self.merge);
+        let mut has_moved = false;
+        let is_frame = |step: Option<&LaneStep<T>>| matches!(step, Some(LaneStep::Frame(_)));
+        let is_ready = loop {
+            if !merge.is_first(strand) {
+                break merge.waiting_bytes < self.options.max_waiting_bytes;
+            }
+            let has_room = self.output.has_room();
+            let ready = merge.ready.get_mut(strand);
+            match ready.and_then(|ready| if has_room || !is_frame(ready.front()) { ready.pop_front() } else { None }) {
+                Some(step) => {
+                    has_moved = true;
+                    merge.waiting_bytes -= step.bytes();
+                    self.hand_out(&mut merge, step);
+                }
+                None => break has_room,
+            }
+        };
+        drop(merge);
+        if has_moved {
+            self.schedule(); // others have room now, or are the first
+        }
+        is_ready
+    }
+
+    /// Takes a step of a strand: out with it, or into the waiting room.
+    pub(super) fn step(&self, strand: usize, step: LaneStep<T>) {
+        let mut merge = lock(&self.merge);
+        let is_empty = merge.ready.get(strand).is_none_or(VecDeque::is_empty);
+        if merge.is_first(strand) && is_empty {
+            let is_end = matches!(step, LaneStep::Drained(_));
+            self.hand_out(&mut merge, step);
+            drop(merge);
+            if is_end {
+                self.schedule();
+            }
+        } else if let Merge { waiting_bytes, ready, .. } = &mut *merge
+            && let Some(ready) = ready.get_mut(strand)
+        {
+            *waiting_bytes += step.bytes();
+            ready.push_back(step);
+        }
+    }
+
+    pub(super) fn decoded_in(&self, time: Duration) {
+        self.output.decoded_in(time);
+    }
+
+    /// Passes a step of the first group on.
+    fn hand_out(&self, merge: &mut Merge<T>, mut step: LaneStep<T>) {
+        match &mut step {
+            LaneStep::Frame(frame) => {
+                frame.gap_before = Gap::join(merge.gap.take(), frame.gap_before);
+                let size = (frame.width, frame.height);
+                frame.resolution_changed = merge.size.replace(size).is_some_and(|old| old != size);
+            }
+            LaneStep::Drained(gap) => {
+                *gap = Gap::join(merge.gap.take(), *gap);
+                if !merge.groups.pop_front().is_some_and(|group| group.is_final) {
+                    merge.gap = *gap;
+                    return;
+                }
+            }
+            LaneStep::Failed(_) | LaneStep::SegmentDone(_) => {}
+        }
+        self.output.step(step);
     }
 }
 
-impl<T: Clone + Send + 'static> Work for Lane<T> {
-    fn turn(&self) -> Turn {
-        if !self.output.has_room() {
-            return Turn::Parked;
+impl Plan {
+    /// The access units that are to be decoded, cut where another strand can go on. Only the first piece may go on with
+    /// what came before.
+    fn cut(&mut self, units: Vec<AccessUnit>) -> Vec<Vec<Planned>> {
+        let planned = self.selector.plan(units);
+        if self.width == 1 {
+            return vec![planned];
         }
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.segment.is_some() {
-            self.decode_next(&mut state);
-            return Turn::Again;
-        }
-        let job = self.jobs().pop_front();
-        match job {
-            Some(job) => {
-                self.begin(&mut state, job);
-                Turn::Again
+        let mut pieces = vec![Vec::new()];
+        for planned in planned {
+            if self.is_entry(&planned.unit) {
+                pieces.push(Vec::new());
             }
-            None => Turn::Parked,
+            if let Some(piece) = pieces.last_mut() {
+                piece.push(planned);
+            }
         }
+        pieces
     }
 
-    fn slot(&self) -> &Slot {
-        &self.slot
+    /// Whether a decoder that has seen nothing can begin here: with an IDR picture, all parameter sets at hand.
+    fn is_entry(&mut self, unit: &AccessUnit) -> bool {
+        let is_set = |kind| matches!(kind, nal_type::SPS | nal_type::PPS);
+        let brings_sets = unit.nal_units().any(|nal| is_set(nal.kind()));
+        self.has_sets_in_band |= brings_sets;
+        unit.is_idr() && (brings_sets || !self.has_sets_in_band)
     }
+}
 
-    fn crashed(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        self.release(&mut state, i128::MAX); // what was decoded before is good
-        state.decoder.reset();
-        state.pending.clear();
-        state.is_waiting_for_idr = true;
-        if let Some(segment) = state.segment.take() {
-            let lost = segment.units.len().saturating_sub(segment.next) as u64;
-            self.lose(&mut state, GapCause::Damaged, lost + 1);
-            self.output.step(LaneStep::SegmentDone(segment.origin));
-        }
-        self.output.step(LaneStep::Failed(Error::new(ErrorKind::Decoder, "decoder that panicked").at(Stage::Decode)));
-        if std::mem::take(&mut state.is_draining) {
-            self.output.step(LaneStep::Drained(state.gap.take()));
+impl<T> Merge<T> {
+    fn is_first(&self, strand: usize) -> bool {
+        self.groups.front().is_some_and(|group| group.strand == strand)
+    }
+}
+
+impl<T> LaneStep<T> {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Frame(frame) => frame.pixels.len(),
+            _ => 0,
         }
     }
+}
+
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

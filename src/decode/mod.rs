@@ -10,10 +10,11 @@ mod pool;
 mod select;
 #[cfg(target_arch = "x86_64")]
 mod simd;
+mod strand;
 
 pub use color::{ColorMatrix, ColorRange, ColorSpace};
 pub use convert::{Output, PixelFormat, convert};
-pub(crate) use lane::{Job, Lane, LaneFrame, LaneOutput, LaneStep};
+pub(crate) use lane::{Job, Lane, LaneFrame, LaneOptions, LaneOutput, LaneStep};
 pub use openh264::Openh264Decoder;
 pub(crate) use pixels::PixelPool;
 pub use pixels::Pixels;

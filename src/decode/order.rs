@@ -92,13 +92,13 @@ pub(crate) struct Horizon {
 }
 
 impl Horizon {
-    /// `end` is the earliest time that the next segment may hold.
-    pub(crate) fn plan(&mut self, units: &[AccessUnit], end: i128) {
+    /// `times` are those of the access units, `end` is the earliest that may follow them.
+    pub(crate) fn plan(&mut self, times: impl DoubleEndedIterator<Item = Pts>, end: i128) {
         self.earliest_after.clear();
         let mut earliest = end;
-        self.earliest_after.extend(units.iter().rev().map(|unit| {
+        self.earliest_after.extend(times.rev().map(|pts| {
             let after = earliest;
-            earliest = earliest.min(unit.pts().as_nanos());
+            earliest = earliest.min(pts.as_nanos());
             after
         }));
         self.earliest_after.reverse();
@@ -141,7 +141,7 @@ mod tests {
     fn displayed(pts: &[i64]) -> Vec<Vec<i64>> {
         let units = units(pts);
         let (mut order, mut horizon) = (DisplayOrder::default(), Horizon::default());
-        horizon.plan(&units, earliest_next(&units));
+        horizon.plan(units.iter().map(AccessUnit::pts), earliest_next(&units));
         let step = |(index, unit): (usize, &AccessUnit)| {
             order.hold(unit.pts(), unit.pts().ticks());
             std::iter::from_fn(|| order.release(horizon.after(index))).map(|(_, pts)| pts).collect()

@@ -28,15 +28,20 @@ impl From<Vec<u8>> for Pixels {
 }
 
 /// Keeps the buffers of delivered frames and finds one that nobody holds any more.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct PixelPool {
+    /// Frames beyond so many bytes, or [`MAX_BUFFERS`], are simply allocated and freed.
+    max_bytes: usize,
     buffers: Mutex<Vec<Pixels>>,
 }
 
-/// Frames that a consumer holds beyond this number are simply allocated and freed.
-const MAX_BUFFERS: usize = 64;
+const MAX_BUFFERS: usize = 256;
 
 impl PixelPool {
+    pub(crate) const fn new(max_bytes: usize) -> Self {
+        Self { max_bytes, buffers: Mutex::new(Vec::new()) }
+    }
+
     /// A buffer of `size` bytes, filled by `fill`, which sees the bytes of an earlier frame in it.
     pub(crate) fn filled(&self, size: usize, fill: impl FnOnce(&mut [u8])) -> Pixels {
         let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -51,7 +56,7 @@ impl PixelPool {
             fill(bytes);
         }
         let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
-        if buffers.len() < MAX_BUFFERS {
+        if buffers.len() < MAX_BUFFERS.min(self.max_bytes / size.max(1)) {
             buffers.push(pixels.clone());
         }
         pixels
@@ -64,7 +69,7 @@ mod tests {
 
     #[test]
     fn a_buffer_nobody_holds_is_used_again() {
-        let pool = PixelPool::default();
+        let pool = PixelPool::new(1 << 20);
         let first = pool.filled(3, |bytes| bytes.fill(1));
         let second = pool.filled(3, |bytes| bytes.fill(2));
         assert_eq!((&*first, &*second), (&[1; 3][..], &[2; 3][..]), "a held frame is not overwritten");
@@ -77,9 +82,11 @@ mod tests {
 
     #[test]
     fn the_pool_is_bounded() {
-        let pool = PixelPool::default();
-        let held: Vec<_> = (0..MAX_BUFFERS + 9).map(|_| pool.filled(1, |_| {})).collect();
-        assert_eq!(pool.buffers.lock().unwrap().len(), MAX_BUFFERS);
-        drop(held);
+        for (max_bytes, buffers) in [(1 << 20, MAX_BUFFERS), (70, 7)] {
+            let pool = PixelPool::new(max_bytes);
+            let held: Vec<_> = (0..MAX_BUFFERS + 9).map(|_| pool.filled(10, |_| {})).collect();
+            assert_eq!(pool.buffers.lock().unwrap().len(), buffers);
+            drop(held);
+        }
     }
 }

@@ -97,27 +97,39 @@ impl Shared {
     }
 }
 
-/// A fixed number of named threads. Dropping it ends them after the turn that each is in.
+/// Named threads. Closing it, or dropping it, ends them after the turn that each is in.
 pub(crate) struct DecodePool {
+    name: String,
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl fmt::Debug for DecodePool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "DecodePool({} threads)", self.threads.len())
+        write!(f, "DecodePool({} threads)", self.threads().len())
     }
 }
 
 impl DecodePool {
     pub(crate) fn start(threads: usize, name: &str) -> io::Result<Self> {
-        let mut pool = Self { shared: Arc::default(), threads: Vec::new() };
-        for index in 0..threads.max(1) {
-            let shared = pool.shared.clone();
-            // Linux shows fifteen bytes of a thread's name.
-            pool.threads.push(Builder::new().name(format!("decode{index} {name}")).spawn(move || shared.run())?);
-        }
+        let pool = Self { name: name.to_owned(), shared: Arc::default(), threads: Mutex::default() };
+        pool.grow(threads.max(1))?;
         Ok(pool)
+    }
+
+    /// Starts threads until there are so many.
+    pub(crate) fn grow(&self, threads: usize) -> io::Result<()> {
+        let mut running = self.threads();
+        for index in running.len()..threads {
+            let shared = self.shared.clone();
+            // Linux shows fifteen bytes of a thread's name.
+            running.push(Builder::new().name(format!("decode{index} {}", self.name)).spawn(move || shared.run())?);
+        }
+        Ok(())
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives the work a turn soon, and another one when it is in the middle of one.
@@ -135,19 +147,27 @@ impl DecodePool {
     }
 }
 
-impl Drop for DecodePool {
-    fn drop(&mut self) {
+impl DecodePool {
+    /// Ends the threads and waits for them.
+    pub(crate) fn close(&self) {
         let mut line = self.shared.lock();
         line.is_closed = true;
         line.waiting.clear();
         drop(line);
         self.shared.changed.notify_all();
-        for thread in self.threads.drain(..) {
+        let threads = std::mem::take(&mut *self.threads());
+        for thread in threads {
             // A consumer may drop the last handle inside a turn; a thread cannot wait for itself.
             if thread.thread().id() != std::thread::current().id() {
                 let _ = thread.join();
             }
         }
+    }
+}
+
+impl Drop for DecodePool {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

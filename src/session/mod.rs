@@ -4,6 +4,8 @@
 mod kinesis;
 
 use std::fmt;
+#[cfg(feature = "kvs")]
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 #[cfg(feature = "kvs")]
@@ -143,6 +145,11 @@ pub trait SessionProvider: fmt::Debug + Send + Sync + 'static {
         Ok(())
     }
 
+    /// Takes part in what the sources of a [`Fleet`](crate::Fleet) share. Called before the first session is opened.
+    fn share(&self, shared: &Shared) {
+        let _ = shared;
+    }
+
     /// Whether opening again gives another session, with a playlist that counts from zero. False for a fixed URL.
     fn is_renewable(&self) -> bool {
         true
@@ -158,9 +165,20 @@ impl<P: SessionProvider + ?Sized> SessionProvider for Box<P> {
         (**self).check()
     }
 
+    fn share(&self, shared: &Shared) {
+        (**self).share(shared);
+    }
+
     fn is_renewable(&self) -> bool {
         (**self).is_renewable()
     }
+}
+
+/// What the session providers of a fleet share: the AWS configuration with its credentials.
+#[derive(Clone, Debug, Default)]
+pub struct Shared {
+    #[cfg(feature = "kvs")]
+    aws: Arc<kinesis::Configs>,
 }
 
 /// A URL that stays as it is: any HLS stream with fMP4 segments.

@@ -1,31 +1,35 @@
 //! Putting a source together.
 
 use std::fmt;
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::thread::{Builder, JoinHandle};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use prometheus::Registry;
-use tokio::runtime;
 
+use super::FrameSource;
 use super::delivery::Queue;
 use super::driver::{Driver, Inbox, Output as LaneSide};
+use super::engine::Engine;
 use super::machine::{Machine, MachineOptions};
 use super::options::{Config, Delivery, GapFill, Pacing};
 use super::shared::Shared;
-use super::{FrameSource, SHUTDOWN};
 use crate::clock::{Clock, SystemClock};
-use crate::decode::{DecodePool, Decoder, FrameSelection, Lane, Openh264Decoder, Output};
+use crate::decode::{Decoder, FrameSelection, Lane, LaneOptions, Openh264Decoder, Output};
 use crate::error::{Error, ErrorKind};
 use crate::hls::{LiveEdge, ReloadPolicy, VariantCaps, VariantChoice};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
-use crate::net::{Fetch, HttpClient};
-use crate::session::{SessionProvider, TimeOrigin};
+use crate::net::Fetch;
+use crate::session::{self, SessionProvider, TimeOrigin};
 
 type MakeDecoder = Arc<dyn Fn(&Limits) -> Box<dyn Decoder> + Send + Sync>;
 
 const MAX_BUFFER_FRAMES: usize = 1000;
+const MAX_DECODE_AHEAD: usize = 64;
+/// More cores than this are rarely worth the memory: say so with `decode_ahead`.
+const DEFAULT_DECODE_AHEAD: usize = 8;
 
 /// The options of a [`FrameSource`]; all have defaults.
 #[must_use]
@@ -37,6 +41,7 @@ pub struct FrameSourceBuilder {
     pacing: Pacing,
     gap_fill: GapFill,
     buffer_frames: usize,
+    decode_ahead: Option<usize>,
     selection: FrameSelection,
     output: Output,
     live_edge: LiveEdge,
@@ -67,6 +72,7 @@ impl FrameSourceBuilder {
             pacing: Pacing::default(),
             gap_fill: GapFill::default(),
             buffer_frames: 4,
+            decode_ahead: None,
             selection: FrameSelection::default(),
             output: Output::default(),
             live_edge: LiveEdge::default(),
@@ -103,6 +109,15 @@ impl FrameSourceBuilder {
     /// What is handed out while the connection is lost: nothing, unless told otherwise.
     pub fn gap_fill(mut self, fill: GapFill) -> Self {
         self.gap_fill = fill;
+        self
+    }
+
+    /// How many segments of a finished playlist are decoded at once, each on a thread of its own: 1 to 64; by default as many
+    /// as there are cores, up to 8. Frames come out in order all the same, and are the same. Those of later segments wait,
+    /// which takes memory: up to [`Limits::max_waiting_bytes`]. Live streams are decoded on one thread, and so is what
+    /// is [paced](Pacing::ByTime).
+    pub fn decode_ahead(mut self, segments: usize) -> Self {
+        self.decode_ahead = Some(segments);
         self
     }
 
@@ -198,12 +213,21 @@ impl FrameSourceBuilder {
             let context = format!("buffer_frames of {} (1 to {MAX_BUFFER_FRAMES} is allowed)", self.buffer_frames);
             return Err(Error::new(ErrorKind::Config, context));
         }
+        if let Some(segments) = self.decode_ahead
+            && !(1..=MAX_DECODE_AHEAD).contains(&segments)
+        {
+            let context = format!("decode_ahead of {segments} (1 to {MAX_DECODE_AHEAD} is allowed)");
+            return Err(Error::new(ErrorKind::Config, context));
+        }
         if self.camera_id.is_empty() || self.camera_id.contains('\0') {
             return Err(Error::new(
                 ErrorKind::Config,
                 "camera_id that is empty or holds a NUL (any other text is allowed)",
             ));
         }
+        let is_paced = self.pacing == Pacing::ByTime || self.delivery == Delivery::Latest;
+        let cores = || available_parallelism().map_or(1, usize::from).min(DEFAULT_DECODE_AHEAD);
+        let decode_ahead = if is_paced { 1 } else { self.decode_ahead.unwrap_or_else(cores) };
         let metrics = Metrics::new(&self.camera_id, self.registry.as_ref())?;
         let queue = Queue::new(self.delivery, self.pacing, self.gap_fill, self.buffer_frames);
         let shared = Shared::new(self.camera_id, self.clock, self.limits, self.output, queue, metrics);
@@ -214,6 +238,7 @@ impl FrameSourceBuilder {
             reload: self.reload,
             caps: self.caps,
             variant: self.variant,
+            max_ahead_bytes: shared.limits.max_ahead_bytes,
             is_renewable: self.provider.is_renewable(),
         };
         let plan = Plan {
@@ -222,6 +247,7 @@ impl FrameSourceBuilder {
             fetch: self.fetch,
             decoder: self.decoder,
             selection: self.selection,
+            decode_ahead,
             machine,
             healthy_within: self.healthy_within,
         };
@@ -236,27 +262,35 @@ pub(super) struct Plan {
     fetch: Option<Arc<dyn Fetch>>,
     decoder: MakeDecoder,
     selection: FrameSelection,
+    decode_ahead: usize,
     machine: MachineOptions,
     pub(super) healthy_within: Duration,
 }
 
 impl Plan {
-    pub(super) fn start(&self) -> Result<(JoinHandle<()>, Arc<Inbox>), Error> {
+    pub(super) fn share(&self, shared: &session::Shared) {
+        self.provider.share(shared);
+    }
+
+    /// Starts on these threads. The receiver hears nothing until the source has ended, and then that nobody speaks.
+    pub(super) fn start(&self, engine: &Engine) -> Result<(Receiver<()>, Arc<Inbox>), Error> {
         let shared = &self.shared;
-        let no_thread =
-            |error: std::io::Error| Error::new(ErrorKind::Decoder, "thread that cannot be started").with_source(error);
-        let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(no_thread)?;
         let fetch = match &self.fetch {
             Some(fetch) => fetch.clone(),
-            None => Arc::new(HttpClient::new()?),
+            None => engine.http()?,
         };
         let inbox = Arc::<Inbox>::default();
         let output =
             LaneSide { shared: shared.clone(), inbox: inbox.clone(), last: Mutex::default(), hole: false.into() };
-        let decoder = (self.decoder)(&shared.limits);
-        let lane = Lane::new(decoder, self.selection, shared.output, Arc::new(output), shared.clock.clone());
-        let pool = DecodePool::start(1, &shared.camera_id).map_err(no_thread)?;
-        shared.decode_on(Arc::new(pool), Arc::new(lane));
+        let (make_decoder, limits) = (self.decoder.clone(), shared.limits.clone());
+        let options = LaneOptions {
+            make_decoder: Box::new(move || make_decoder(&limits)),
+            selection: self.selection,
+            format: shared.output,
+            max_waiting_bytes: shared.limits.max_waiting_bytes,
+            clock: shared.clock.clone(),
+        };
+        shared.decode_on(Lane::new(engine.pool().clone(), options, output));
         let driver = Driver {
             shared: shared.clone(),
             inbox: inbox.clone(),
@@ -264,6 +298,7 @@ impl Plan {
             provider: self.provider.clone(),
             fetch,
             session_duration: self.machine.config.session_duration,
+            decode_ahead: self.decode_ahead,
             demuxer: None,
             captures: Default::default(),
             rhythm: Default::default(),
@@ -271,10 +306,11 @@ impl Plan {
             bandwidth: None,
             loading: (0, None),
         };
-        let thread = Builder::new().name(format!("source {}", shared.camera_id)).spawn(move || {
-            runtime.block_on(driver.run());
-            runtime.shutdown_timeout(SHUTDOWN);
+        let (running, ended) = sync_channel(0);
+        engine.spawn(async move {
+            driver.run().await;
+            drop(running);
         });
-        Ok((thread.map_err(no_thread)?, inbox))
+        Ok((ended, inbox))
     }
 }

@@ -18,7 +18,7 @@ const MAX_WAIT: Duration = Duration::from_secs(5);
 /// What the consumer finds.
 #[derive(Debug)]
 pub(crate) enum Next {
-    Frame(Box<Frame>),
+    Frame(Frame),
     /// The next frame is not due before this time.
     At(Instant),
     /// Nothing yet.
@@ -83,7 +83,7 @@ impl Holder {
         let mut frame = last.clone();
         frame.meta.is_synthetic = true;
         (frame.meta.is_keyframe, frame.meta.gap_before, frame.meta.resolution_changed) = (false, None, false);
-        Next::Frame(Box::new(frame))
+        Next::Frame(frame)
     }
 }
 
@@ -214,7 +214,7 @@ impl Queue {
                     if self.is_held {
                         state.holder.look(&frame);
                     }
-                    Next::Frame(Box::new(frame))
+                    Next::Frame(frame)
                 }
                 None => Next::Empty,
             },
@@ -257,6 +257,12 @@ impl Queue {
     }
 
     /// Whether all is taken and nothing more comes.
+    /// Whether all frames were taken and none follow; the error may still be there.
+    pub(crate) fn is_over(&self) -> bool {
+        let state = self.lock();
+        state.frames.is_empty() && state.end.is_some()
+    }
+
     pub(crate) fn has_ended(&self) -> bool {
         let state = self.lock();
         state.frames.is_empty() && matches!(state.end, Some(None))

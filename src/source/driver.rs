@@ -164,6 +164,8 @@ pub(super) struct Driver {
     pub(super) provider: Arc<dyn SessionProvider>,
     pub(super) fetch: Arc<dyn Fetch>,
     pub(super) session_duration: Duration,
+    /// Groups of pictures of an archive that are decoded at once.
+    pub(super) decode_ahead: usize,
     pub(super) demuxer: Option<Demuxer>,
     pub(super) captures: CaptureClock,
     pub(super) rhythm: Rhythm,
@@ -273,6 +275,11 @@ impl Driver {
                 self.shared.give(Job::Break(gap));
             }
             Action::Drain => self.shared.give(Job::Drain),
+            Action::DecodeAhead => {
+                if let Some(lane) = self.shared.lane() {
+                    lane.widen(self.decode_ahead);
+                }
+            }
             Action::State(state) => {
                 info!(camera = %self.shared.camera_id, %state, "state");
                 self.shared.set_state(state);

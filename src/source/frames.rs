@@ -53,7 +53,7 @@ impl Frames {
                 Next::Frame(frame) => {
                     self.sleep = None;
                     shared.taken(&frame);
-                    return Poll::Ready(Some(Ok(*frame)));
+                    return Poll::Ready(Some(Ok(frame)));
                 }
                 Next::End(error) => return Poll::Ready(error.map(Err)),
                 Next::Empty => return Poll::Pending,
@@ -104,7 +104,7 @@ impl Frames {
         match shared.queue.try_take(now) {
             Next::Frame(frame) => {
                 shared.taken(&frame);
-                Some(Some(Ok(*frame)))
+                Some(Some(Ok(frame)))
             }
             Next::End(error) => Some(error.map(Err)),
             Next::Empty | Next::At(_) => None,

@@ -7,6 +7,7 @@ mod session;
 mod slot;
 mod types;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -83,6 +84,10 @@ pub(crate) struct Machine {
     /// The initialization section in use, and the session it came from: another one may serve other bytes there.
     init: Option<(u32, Arc<InitRef>)>,
     lane_segments: usize,
+    /// The sizes of those that have come, the first to be decoded first.
+    lane_bytes: VecDeque<usize>,
+    /// Whether the present playlist is complete, be it one page of an archive.
+    is_archive: bool,
     has_ended: bool,
     is_draining: bool,
     is_stopped: bool,
@@ -130,6 +135,8 @@ impl Machine {
             succeeded_at: None,
             init: None,
             lane_segments: 0,
+            lane_bytes: VecDeque::new(),
+            is_archive: false,
             has_ended: false,
             is_draining: false,
             is_stopped: false,
@@ -188,7 +195,10 @@ impl Machine {
             }
             Input::Init(Err(error)) => self.media_failed(error.at(Stage::Init), at, out),
             Input::Segment { result, is_in_lane, download } => self.segment(result, is_in_lane, download, at, out),
-            Input::SegmentDecoded => self.lane_segments = self.lane_segments.saturating_sub(1),
+            Input::SegmentDecoded => {
+                self.lane_segments = self.lane_segments.saturating_sub(1);
+                self.lane_bytes.pop_front();
+            }
             Input::DecodeFailed(error) => {
                 // A stream that was readable does not become another one by a damaged parameter set.
                 let is_spoilt = error.recovery() == Recovery::Fatal && self.frames > 0 && error.is_unsupported();
@@ -479,6 +489,9 @@ impl Machine {
         let is_news = !update.fresh.is_empty();
         self.next_page = update.reload_at.is_none().then(|| session.next_page(playlist, is_news)).flatten();
         self.has_ended = update.reload_at.is_none() && self.next_page.is_none();
+        if !std::mem::replace(&mut self.is_archive, update.reload_at.is_none()) && self.is_archive {
+            out.push(Action::DecodeAhead);
+        }
         let is_older = |item: &Item| item.generation != generation;
         let has_older = self.queue.front().is_some_and(is_older) || self.loading.as_ref().is_some_and(is_older);
         if is_first || left_rung.is_some() || has_older {

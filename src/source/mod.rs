@@ -4,6 +4,7 @@ mod builder;
 mod capture;
 mod delivery;
 mod driver;
+mod engine;
 mod frame;
 mod frames;
 mod machine;
@@ -12,11 +13,11 @@ mod rhythm;
 mod shared;
 
 use std::fmt;
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 pub use builder::FrameSourceBuilder;
+pub(crate) use engine::Engine;
 
 pub use frame::{Frame, FrameMeta};
 pub use frames::{BlockingFrames, Frames};
@@ -30,7 +31,7 @@ use machine::Input;
 use shared::Shared;
 
 use crate::error::{Error, ErrorKind};
-use crate::session::SessionProvider;
+use crate::session::{self, SessionProvider};
 
 /// One camera.
 ///
@@ -76,14 +77,24 @@ impl FrameSource {
     /// # Errors
     /// `Config` when it was started before; `Network` or `Decoder` when threads or the HTTP client cannot be set up.
     pub fn start(&self) -> Result<Frames, Error> {
+        self.start_on(|| Engine::start(&format!("source {}", self.camera_id()), self.camera_id(), 1).map(Arc::new))
+    }
+
+    pub(crate) fn start_on(&self, engine: impl FnOnce() -> Result<Arc<Engine>, Error>) -> Result<Frames, Error> {
         let mut running = self.running();
         if running.is_some() {
             return Err(Error::new(ErrorKind::Config, "source that was started before; build another one"));
         }
-        let (thread, inbox) = self.plan.start()?;
-        let started = Arc::new(Running { shared: self.plan.shared.clone(), inbox, thread: Mutex::new(Some(thread)) });
+        let engine = engine()?;
+        let (ended, inbox) = self.plan.start(&engine)?;
+        let run = Mutex::new(Some((engine, ended)));
+        let started = Arc::new(Running { shared: self.plan.shared.clone(), inbox, run });
         *running = Some(started.clone());
         Ok(Frames::new(started))
+    }
+
+    pub(crate) fn share(&self, shared: &session::Shared) {
+        self.plan.share(shared);
     }
 
     fn running(&self) -> MutexGuard<'_, Option<Arc<Running>>> {
@@ -113,6 +124,11 @@ impl FrameSource {
         if let Some(running) = &*self.running() {
             running.inbox.put(input);
         }
+    }
+
+    /// Whether it was stopped, has failed or is through.
+    pub(crate) fn is_over(&self) -> bool {
+        self.plan.shared.queue.is_over()
     }
 
     /// Where the source stands.
@@ -147,23 +163,23 @@ impl Drop for FrameSource {
     }
 }
 
-/// The driver's thread and all that hangs on it.
+/// The driver's task and all that hangs on it.
 #[derive(Debug)]
 struct Running {
     shared: Arc<Shared>,
     inbox: Arc<Inbox>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    /// Until it is stopped: what it runs on, and who tells that the task has ended.
+    run: Mutex<Option<(Arc<Engine>, Receiver<()>)>>,
 }
-
-/// How long the end waits for a request that cannot be cancelled, such as a name look-up.
-const SHUTDOWN: Duration = Duration::from_millis(500);
 
 impl Running {
     fn stop(&self) {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(thread) = thread else { return };
+        let run = self.run.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some((engine, ended)) = run else { return };
         self.shared.stop.notify_one();
-        let _ = thread.join();
+        if !engine.is_current() {
+            let _ = ended.recv();
+        }
         self.shared.close(Some(Error::new(ErrorKind::Stopped, "source that was stopped or dropped")));
     }
 }

@@ -11,7 +11,7 @@ use super::driver::{Chain, Origin};
 use super::frame::Frame;
 use super::machine::ConnectionState;
 use crate::clock::Clock;
-use crate::decode::{DecodePool, Job, Lane, Output};
+use crate::decode::{Job, Lane, Output};
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
@@ -72,13 +72,6 @@ struct Latest {
     error: Option<String>,
 }
 
-/// The lane and the threads that serve it. The lane's output points back here, so this is taken out at the end.
-#[derive(Debug)]
-struct Decoding {
-    pool: Arc<DecodePool>,
-    lane: Arc<Lane<Arc<Origin>>>,
-}
-
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) camera_id: String,
@@ -90,7 +83,8 @@ pub(super) struct Shared {
     pub(super) stop: Notify,
     state: AtomicU8,
     latest: Mutex<Latest>,
-    decoding: Mutex<Option<Decoding>>,
+    /// Its output points back here, so this is taken out at the end.
+    lane: Mutex<Option<Arc<Lane<Arc<Origin>>>>>,
 }
 
 impl Shared {
@@ -112,26 +106,30 @@ impl Shared {
             stop: Notify::new(),
             state: AtomicU8::new(ConnectionState::Disconnected as u8),
             latest: Mutex::default(),
-            decoding: Mutex::default(),
+            lane: Mutex::default(),
         }
     }
 
-    pub(super) fn decode_on(&self, pool: Arc<DecodePool>, lane: Arc<Lane<Arc<Origin>>>) {
-        *lock(&self.decoding) = Some(Decoding { pool, lane });
+    pub(super) fn decode_on(&self, lane: Arc<Lane<Arc<Origin>>>) {
+        *lock(&self.lane) = Some(lane);
+    }
+
+    /// The lane, until the end.
+    pub(super) fn lane(&self) -> Option<Arc<Lane<Arc<Origin>>>> {
+        lock(&self.lane).clone()
     }
 
     /// Gives the lane a job.
     pub(super) fn give(&self, job: Job<Arc<Origin>>) {
-        if let Some(decoding) = &*lock(&self.decoding) {
-            decoding.lane.push(job);
-            decoding.pool.schedule(&decoding.lane);
+        if let Some(lane) = self.lane() {
+            lane.push(job);
         }
     }
 
     /// Tells the lane that there is room for frames.
     pub(super) fn schedule(&self) {
-        if let Some(decoding) = &*lock(&self.decoding) {
-            decoding.pool.schedule(&decoding.lane);
+        if let Some(lane) = self.lane() {
+            lane.schedule();
         }
     }
 
@@ -246,11 +244,11 @@ impl Shared {
         }
     }
 
-    /// Ends the lane and joins its threads.
+    /// Ends the lane.
     pub(super) fn close(&self, error: Option<Error>) {
         self.queue.cancel(error);
-        let decoding = lock(&self.decoding).take();
-        drop(decoding); // outside the lock: the threads may be waiting for it
+        let lane = lock(&self.lane).take();
+        drop(lane); // outside the lock: its threads may be waiting for it
         if self.state() != ConnectionState::Error {
             self.set_state(ConnectionState::Disconnected);
         }

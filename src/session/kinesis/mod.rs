@@ -5,7 +5,7 @@ mod options;
 mod service;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
@@ -14,6 +14,8 @@ use tokio::sync::Mutex;
 use options::{Stream, is_region, wrong};
 use service::Service;
 
+pub(super) use service::Configs;
+
 pub use options::{FragmentSelector, Playback};
 
 use crate::clock::{Clock, SystemClock};
@@ -21,7 +23,7 @@ use crate::error::{Error, ErrorKind, Stage};
 use crate::net::BoxFuture;
 use crate::options::DiscontinuityMode;
 use crate::secret::SecretUrl;
-use crate::session::{Page, Session, SessionProvider, SessionRequest, TimeOrigin};
+use crate::session::{Page, Session, SessionProvider, SessionRequest, Shared, TimeOrigin};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// An archive is asked for day by day, so its length bounds the number of requests for one session.
@@ -89,6 +91,8 @@ pub struct KinesisSession {
     clock: Arc<dyn Clock>,
     /// `None` until the first session and after credentials were refused. Held while a session is opened: one at a time.
     service: Mutex<Option<Service>>,
+    /// What a fleet's cameras have in common.
+    configs: OnceLock<Arc<Configs>>,
 }
 
 /// A part of the stream that one session can play.
@@ -115,6 +119,7 @@ impl KinesisSession {
             sdk_config: None,
             clock: Arc::new(SystemClock),
             service: Mutex::new(None),
+            configs: OnceLock::new(),
         }
     }
 
@@ -276,6 +281,9 @@ impl KinesisSession {
                 tracing::debug!(%error, "credentials refused, loading them again");
                 is_second_try = true;
                 *service = None;
+                if let Some(configs) = self.configs.get() {
+                    configs.forget().await;
+                }
             } else if let Some((first, empty)) = first.zip(window).filter(|_| error.is_silence()) {
                 let has_caught_up = empty.end.is_none() && request.resume_from.is_some();
                 if has_caught_up {
@@ -326,6 +334,10 @@ impl SessionProvider for KinesisSession {
 
     fn check(&self) -> Result<(), Error> {
         self.check_options().map(drop)
+    }
+
+    fn share(&self, shared: &Shared) {
+        let _ = self.configs.set(shared.aws.clone());
     }
 }
 

@@ -1,5 +1,6 @@
 //! The two calls.
 
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use aws_config::retry::RetryConfig;
@@ -13,6 +14,7 @@ use aws_sdk_kinesisvideoarchivedmedia::types::{
     ContainerFormat, HlsDiscontinuityMode, HlsDisplayFragmentTimestamp, HlsFragmentSelector, HlsFragmentSelectorType,
     HlsPlaybackMode, HlsTimestampRange,
 };
+use tokio::sync::Mutex;
 use tracing::Dispatch;
 use tracing::instrument::WithSubscriber;
 
@@ -36,6 +38,44 @@ pub(super) struct Service {
     data: Option<archived::Client>,
 }
 
+/// The AWS configurations that have been loaded, one for each region: cameras of a fleet share their credentials.
+#[derive(Default)]
+pub(in crate::session) struct Configs(Mutex<Vec<(Option<Region>, SdkConfig)>>);
+
+impl fmt::Debug for Configs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Configs")
+    }
+}
+
+impl Configs {
+    /// Held while one is loaded, so that it is loaded once.
+    async fn load(&self, region: Option<&Region>) -> SdkConfig {
+        let mut configs = self.0.lock().await;
+        if let Some((_, sdk)) = configs.iter().find(|(known, _)| known.as_ref() == region) {
+            return sdk.clone();
+        }
+        let sdk = load(region).await;
+        configs.push((region.cloned(), sdk.clone()));
+        sdk
+    }
+
+    /// Credentials were refused: they are loaded anew.
+    pub(super) async fn forget(&self) {
+        self.0.lock().await.clear();
+    }
+}
+
+async fn load(region: Option<&Region>) -> SdkConfig {
+    let loader = aws_config::defaults(BehaviorVersion::latest());
+    match region {
+        Some(region) => loader.region(region.clone()),
+        None => loader,
+    }
+    .load()
+    .await
+}
+
 impl Service {
     /// Finds the region and who provides credentials; those are loaded by the first call, never taken from an earlier time.
     ///
@@ -51,15 +91,10 @@ impl Service {
         let sdk = match &options.sdk_config {
             // Its cache may hold the credentials that were refused.
             Some(sdk) => sdk.clone().into_builder().identity_cache(IdentityCache::lazy().build()).build(),
-            None => {
-                let loader = aws_config::defaults(BehaviorVersion::latest());
-                match &region {
-                    Some(region) => loader.region(region.clone()),
-                    None => loader,
-                }
-                .load()
-                .await
-            }
+            None => match options.configs.get() {
+                Some(configs) => configs.load(region.as_ref()).await,
+                None => load(region.as_ref()).await,
+            },
         };
         let Some(region) = region.or_else(|| sdk.region().cloned()) else {
             let context = "no AWS region (the option region, AWS_REGION, a profile with a region or the stream's ARN \

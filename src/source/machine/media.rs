@@ -12,6 +12,8 @@ use crate::source::options::Delivery;
 
 /// Segments in the lane at most: one being decoded and one ready behind it.
 const LANE_SEGMENTS: usize = 2;
+/// Segments of an archive in the lane at most, however small.
+const MAX_AHEAD_SEGMENTS: usize = 256;
 /// Who wants the newest frame has no use for a backlog: what an outage piled up is left out.
 const LATEST_MAX_LAG: Duration = Duration::from_secs(4);
 /// A download that takes so many times the segment's duration is given up where there is a smaller variant.
@@ -54,7 +56,9 @@ impl Machine {
         out: &mut Vec<Action>,
     ) {
         (self.loading_since, self.is_abandoning) = (None, false);
-        if !is_in_lane {
+        if is_in_lane {
+            self.lane_bytes.push_back(download.map_or(0, |download| download.bytes));
+        } else {
             self.lane_segments = self.lane_segments.saturating_sub(1);
         }
         if let (Some(download), Some(item)) = (download, &self.loading) {
@@ -185,8 +189,7 @@ impl Machine {
             Delivery::All => return,
         };
         let limit = max_lag.saturating_add(self.initial_lag.unwrap_or_default());
-        let is_live = !self.has_ended && self.next_page.is_none();
-        if is_live && self.lane_segments >= LANE_SEGMENTS && self.queue.lag() > limit {
+        if !self.is_archive && self.lane_segments >= LANE_SEGMENTS && self.queue.lag() > limit {
             self.queue.skip_to_newest();
         }
     }
@@ -198,12 +201,20 @@ impl Machine {
         self.queue.front().is_some_and(|item| item.generation <= self.refused) && !is_answered
     }
 
+    /// A live stream is at most one segment ahead of the decoder. An archive may wait there, so that the decoder does not.
+    fn is_lane_full(&self) -> bool {
+        let is_ahead = self.is_archive
+            && self.lane_segments < MAX_AHEAD_SEGMENTS
+            && self.lane_bytes.iter().sum::<usize>() < self.options.max_ahead_bytes;
+        self.lane_segments >= LANE_SEGMENTS && !is_ahead
+    }
+
     pub(super) fn load_media(&mut self, now: Instant, out: &mut Vec<Action>) {
         if !self.media.is_ready(now) {
             return;
         }
         self.media.not_before = None; // a deadline that passed must not be waited for again
-        if self.lane_segments >= LANE_SEGMENTS || self.is_front_refused() {
+        if self.is_lane_full() || self.is_front_refused() {
             return;
         }
         let Some(mut item) = self.queue.take() else { return };

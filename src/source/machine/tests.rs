@@ -21,6 +21,7 @@ fn options() -> MachineOptions {
         reload: None,
         caps: VariantCaps::default(),
         variant: VariantChoice::default(),
+        max_ahead_bytes: 0,
         is_renewable: true,
     }
 }
@@ -86,6 +87,7 @@ impl Bench {
                 }
                 Action::Break(gap) => format!("gap {} {}", gap.cause, gap.segments),
                 Action::Drain => "drain".into(),
+                Action::DecodeAhead => "ahead".into(),
                 Action::State(state) => state.to_string(),
                 Action::Recovering { recovery, .. } => format!("{recovery:?}"),
                 Action::AbandonSegment => "abandon".into(),

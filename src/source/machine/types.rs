@@ -89,6 +89,8 @@ pub(crate) enum Action {
     Break(Gap),
     /// Tell the lane that nothing more comes.
     Drain,
+    /// The playlist is complete: the lane may decode several segments at once.
+    DecodeAhead,
     State(ConnectionState),
     /// A failure that the machine recovers from, for the log and the counters, and when it is tried again.
     Recovering {
@@ -126,6 +128,8 @@ pub(crate) struct MachineOptions {
     pub(crate) reload: Option<ReloadPolicy>,
     pub(crate) caps: VariantCaps,
     pub(crate) variant: VariantChoice,
+    /// Bytes in the lane up to which the next segment of a complete playlist is loaded.
+    pub(crate) max_ahead_bytes: usize,
     /// Whether the provider gives a new session each time.
     pub(crate) is_renewable: bool,
 }
