@@ -25,7 +25,9 @@
 //!      session          hls        (tracker)        net          fmp4         decode       source
 //! ```
 //!
-//! A source has two threads of its own: `source NAME` asks the server and demuxes, `decode0 NAME` decodes and converts.
+//! A source has two threads of its own: `source NAME` asks the server and demuxes, `decode0 NAME` decodes and converts; a
+//! finished playlist is decoded on as many threads as [`decode_ahead`](FrameSourceBuilder::decode_ahead) says. The cameras of
+//! a [`Fleet`] share theirs.
 //! No async runtime is needed; [`Frames`] is a `futures::Stream`, and an iterator by [`Frames::blocking`].
 //!
 //! # Latency and back-pressure
@@ -34,6 +36,11 @@
 //! server's delay and up to one reload interval. Segments come whole, hence frames come in bursts. A few decoded frames
 //! wait for the consumer; when they are not taken, the decoder rests, then the downloads. What happens after that is the
 //! choice of [`Delivery`]. [`Pacing::ByTime`] hands frames out in the rhythm of their capture instead.
+//!
+//! A finished playlist is downloaded ahead of the decoder ([`Limits::max_ahead_bytes`]), cut before its IDR pictures and
+//! decoded on several threads; frames come out in order, and are the same. What is not wanted
+//! ([`FrameSelection`]) is decoded only if a wanted frame needs it: with `Keyframes` IDR pictures alone, with `TargetFps`
+//! nothing behind the last wanted frame before an IDR picture.
 //!
 //! # Sessions
 //!

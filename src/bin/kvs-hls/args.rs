@@ -135,6 +135,10 @@ pub struct Reading {
     #[arg(long, value_name = "WHAT", default_value_t)]
     pub gap_fill: GapFill,
 
+    /// Segments of a finished playlist that are decoded at once, each on a thread of its own [default: one a core, up to 8]
+    #[arg(long, value_name = "N")]
+    pub decode_ahead: Option<usize>,
+
     /// How many decoded frames may wait to be taken
     #[arg(long, value_name = "N", default_value_t = 4)]
     pub buffer_frames: usize,

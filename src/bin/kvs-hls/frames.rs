@@ -89,6 +89,9 @@ fn source(args: &FramesArgs, registry: &Registry) -> Result<FrameSource, Failure
         .variant(reading.variant)
         .gap_fill(reading.gap_fill)
         .buffer_frames(reading.buffer_frames);
+    if let Some(segments) = reading.decode_ahead {
+        builder = builder.decode_ahead(segments);
+    }
     if let Some(reload) = reading.reload {
         builder = builder.reload(reload);
     }
