@@ -123,7 +123,7 @@ mod time;
 
 pub use backoff::Backoff;
 pub use clock::{Clock, SystemClock};
-pub use decode::{ColorMatrix, ColorRange, Decoder, FrameSelection, Output, PixelFormat};
+pub use decode::{ColorMatrix, ColorRange, Decoder, FrameSelection, Output, PixelFormat, Placement, Size};
 pub use error::{Error, ErrorKind, Recovery, Stage};
 pub use fleet::Fleet;
 pub use gap::{Gap, GapCause};

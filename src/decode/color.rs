@@ -70,4 +70,12 @@ impl ColorSpace {
         let range = if sps.is_full_range == Some(true) { ColorRange::Full } else { ColorRange::Limited };
         Self { matrix, range }
     }
+
+    /// Luma of black.
+    pub(crate) const fn black(self) -> u8 {
+        match self.range {
+            ColorRange::Limited => 16,
+            ColorRange::Full => 0,
+        }
+    }
 }

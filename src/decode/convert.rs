@@ -8,177 +8,150 @@
     reason = "the kernels work on rows that `convert` has measured; a panic here would be its mistake, not the input's"
 )]
 
-use super::{ColorMatrix, ColorRange, ColorSpace, Picture};
-use crate::options::words;
+use super::scale::Scaler;
+use super::{ColorRange, ColorSpace, Output, Picture, PixelFormat};
 
-/// How the bytes of a frame stand for pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum PixelFormat {
-    /// Blue, green, red; three bytes a pixel, rows without padding. What OpenCV takes.
-    #[default]
-    Bgr,
-    /// Red, green, blue; three bytes a pixel, rows without padding.
-    Rgb,
-    /// Luma in full range; one byte a pixel, rows without padding.
-    Gray,
-    /// The decoder's planes Y, U, V one after the other, without padding, values as they were coded.
-    I420,
+/// Turns pictures into frames; keeps what scaling needs from one to the next.
+#[derive(Debug, Default)]
+pub struct Converter {
+    luma: Scaler,
+    /// U and V.
+    chroma: [Scaler; 2],
 }
 
-words!(PixelFormat, Bgr = "bgr", Rgb = "rgb", Gray = "gray", I420 = "i420");
-
-impl PixelFormat {
-    /// Bytes of a frame of this size.
+impl Converter {
+    /// Writes the picture's pixels into `out`, which must have exactly the [`PixelFormat::frame_bytes`] of the
+    /// [`Output::frame_size`].
+    ///
+    /// Chroma samples are repeated for the two by two pixels that they belong to.
+    ///
+    /// Answers false, and leaves `out` as it was, when a plane is shorter than width, height and stride demand, or `out`
+    /// has another size.
     #[must_use]
-    pub const fn frame_bytes(self, width: usize, height: usize) -> usize {
-        match self {
-            Self::Bgr | Self::Rgb => width * height * 3,
-            Self::Gray => width * height,
-            Self::I420 => width * height + 2 * width.div_ceil(2) * height.div_ceil(2),
+    pub fn convert(&mut self, picture: &Picture<'_>, output: Output, out: &mut [u8]) -> bool {
+        let Picture { planes, strides, width, height, .. } = *picture;
+        let measured = |plane, stride, [width, height]: [usize; 2]| Rows { plane, stride, width, height }.measured();
+        let [y, u, v] = planes;
+        let chroma = [width, height].map(|side| side.div_ceil(2));
+        let (Some(mut y), Some(mut u), Some(mut v)) = (
+            measured(y, strides[0], [width, height]),
+            measured(u, strides[1], chroma),
+            measured(v, strides[1], chroma),
+        ) else {
+            return false;
+        };
+        let ((frame_width, frame_height), at) = (output.frame_size(width, height), output.placement(width, height));
+        let format = output.format();
+        if output.checked().is_err() || out.len() != format.frame_bytes(frame_width, frame_height) {
+            return false;
         }
-    }
-
-    /// Bytes from one row to the next; of the luma plane for `I420`.
-    #[must_use]
-    pub const fn stride(self, width: usize) -> usize {
-        match self {
-            Self::Bgr | Self::Rgb => width * 3,
-            Self::Gray | Self::I420 => width,
+        if (at.width, at.height) != (width, height) {
+            y = self.luma.scale(y, at.width, at.height);
+            if format != PixelFormat::Gray {
+                let [blue, red] = &mut self.chroma;
+                u = blue.scale(u, at.width.div_ceil(2), at.height.div_ceil(2));
+                v = red.scale(v, at.width.div_ceil(2), at.height.div_ceil(2));
+            }
         }
+        let space = output.color_of(picture);
+        let stride = format.stride(frame_width);
+        let is_boxed = (at.width, at.height) != (frame_width, frame_height);
+        match format {
+            PixelFormat::I420 => {
+                let (frame_chroma_width, frame_chroma_height) = (frame_width.div_ceil(2), frame_height.div_ceil(2));
+                let (luma, chroma) = out.split_at_mut(frame_width * frame_height);
+                let (blue, red) = chroma.split_at_mut(frame_chroma_width * frame_chroma_height);
+                if is_boxed {
+                    luma.fill(space.black());
+                    blue.fill(128);
+                    red.fill(128);
+                }
+                y.copy_to(&mut luma[at.y * stride + at.x..], stride);
+                let first = at.y / 2 * frame_chroma_width + at.x / 2;
+                u.copy_to(&mut blue[first..], frame_chroma_width);
+                v.copy_to(&mut red[first..], frame_chroma_width);
+            }
+            PixelFormat::Gray => {
+                if is_boxed {
+                    out.fill(0);
+                }
+                let out = &mut out[at.y * stride + at.x..];
+                match space.range {
+                    ColorRange::Full => y.copy_to(out, stride),
+                    ColorRange::Limited => stretch(y, out, stride),
+                }
+            }
+            PixelFormat::Bgr | PixelFormat::Rgb => {
+                if is_boxed {
+                    out.fill(0);
+                }
+                let weights = Weights::new(space, format == PixelFormat::Rgb);
+                color(y, u, v, &mut out[at.y * stride + at.x * 3..], stride, &weights);
+            }
+        }
+        true
     }
 }
 
-/// What frames look like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[must_use]
-pub struct Output {
-    format: PixelFormat,
-    matrix: Option<ColorMatrix>,
-    range: Option<ColorRange>,
-}
-
-impl Output {
-    /// Frames of this format in the video's own size, colours as its parameter sets state.
-    pub const fn new(format: PixelFormat) -> Self {
-        Self { format, matrix: None, range: None }
-    }
-
-    /// [`PixelFormat::Bgr`], the default.
-    pub const fn bgr() -> Self {
-        Self::new(PixelFormat::Bgr)
-    }
-
-    /// [`PixelFormat::Rgb`].
-    pub const fn rgb() -> Self {
-        Self::new(PixelFormat::Rgb)
-    }
-
-    /// [`PixelFormat::Gray`].
-    pub const fn gray() -> Self {
-        Self::new(PixelFormat::Gray)
-    }
-
-    /// [`PixelFormat::I420`].
-    pub const fn i420() -> Self {
-        Self::new(PixelFormat::I420)
-    }
-
-    /// Takes this matrix whatever the parameter sets state: some cameras state a wrong one.
-    pub const fn matrix(mut self, matrix: ColorMatrix) -> Self {
-        self.matrix = Some(matrix);
-        self
-    }
-
-    /// Takes this range whatever the parameter sets state.
-    pub const fn range(mut self, range: ColorRange) -> Self {
-        self.range = Some(range);
-        self
-    }
-
-    /// The pixel format.
-    #[must_use]
-    pub const fn format(self) -> PixelFormat {
-        self.format
-    }
-
-    fn color_of(self, picture: &Picture<'_>) -> ColorSpace {
-        ColorSpace::new(self.matrix.unwrap_or(picture.color.matrix), self.range.unwrap_or(picture.color.range))
-    }
-}
-
-/// Writes the picture's pixels into `out`, which must have exactly [`PixelFormat::frame_bytes`] bytes.
-///
-/// Chroma samples are repeated for the two by two pixels that they belong to.
-///
-/// Answers false, and leaves `out` as it was, when a plane is shorter than width, height and stride demand.
+/// [`Converter::convert`] for a single picture.
 #[must_use]
 pub fn convert(picture: &Picture<'_>, output: Output, out: &mut [u8]) -> bool {
-    let Picture { planes: [y, u, v], strides: [luma_stride, chroma_stride], width, height, .. } = *picture;
-    let (chroma_width, chroma_height) = (width.div_ceil(2), height.div_ceil(2));
-    let fits = |plane: &[u8], stride: usize, width: usize, height: usize| {
-        stride >= width && (height == 0 || plane.len() >= stride.saturating_mul(height - 1).saturating_add(width))
-    };
-    if width == 0
-        || !fits(y, luma_stride, width, height)
-        || !fits(u, chroma_stride, chroma_width, chroma_height)
-        || !fits(v, chroma_stride, chroma_width, chroma_height)
-        || out.len() != output.format.frame_bytes(width, height)
-    {
-        return false;
-    }
-    let rows = |plane, stride, width, height| Rows { plane, stride, width, height };
-    let y = rows(y, luma_stride, width, height);
-    let u = rows(u, chroma_stride, chroma_width, chroma_height);
-    let v = rows(v, chroma_stride, chroma_width, chroma_height);
-    let space = output.color_of(picture);
-    match output.format {
-        PixelFormat::I420 => {
-            let (luma, chroma) = out.split_at_mut(width * height);
-            let (blue, red) = chroma.split_at_mut(chroma_width * chroma_height);
-            y.copy_to(luma);
-            u.copy_to(blue);
-            v.copy_to(red);
-        }
-        PixelFormat::Gray if space.range == ColorRange::Full => y.copy_to(out),
-        PixelFormat::Gray => {
-            for (row, out) in y.iter().zip(out.chunks_exact_mut(width)) {
-                for (out, &luma) in out.iter_mut().zip(row) {
-                    // 255 / 219 with 16 bits after the point.
-                    *out = (((i32::from(luma) - 16) * 76_309 + 0x8000) >> 16).clamp(0, 255) as u8;
-                }
-            }
-        }
-        PixelFormat::Bgr | PixelFormat::Rgb => {
-            let weights = Weights::new(space, output.format == PixelFormat::Rgb);
-            let chroma = u.iter().zip(v.iter());
-            for (out, (luma, chroma)) in out.chunks_mut(width * 6).zip(y.plane.chunks(luma_stride * 2).zip(chroma)) {
-                for (out, luma) in out.chunks_exact_mut(width * 3).zip(luma.chunks(luma_stride)) {
-                    row(&luma[..width], chroma.0, chroma.1, out, &weights);
-                }
-            }
+    Converter::default().convert(picture, output, out)
+}
+
+/// Limited to full range.
+fn stretch(luma: Rows<'_>, out: &mut [u8], stride: usize) {
+    for (row, out) in luma.iter().zip(out.chunks_mut(stride)) {
+        for (out, &luma) in out.iter_mut().zip(row) {
+            // 255 / 219 with 15 bits after the point, of which 8 are left; black taken off before.
+            *out = ((u32::from(luma.saturating_sub(16).min(219)) * 38_155 + 0x4000) >> 15) as u8;
         }
     }
-    true
+}
+
+/// Planes to pixels of three bytes, two rows at a time: they share their chroma samples.
+fn color(y: Rows<'_>, u: Rows<'_>, v: Rows<'_>, out: &mut [u8], stride: usize, weights: &Weights) {
+    let bytes = y.width * 3;
+    let chroma = u.iter().zip(v.iter());
+    for ((out, (u, v)), first) in out.chunks_mut(stride * 2).zip(chroma).zip((0..).step_by(2)) {
+        match out.split_at_mut_checked(stride) {
+            Some((upper, lower)) if first + 1 < y.height => {
+                rows([y.row(first), y.row(first + 1)], u, v, [&mut upper[..bytes], &mut lower[..bytes]], weights);
+            }
+            _ => rows([y.row(first)], u, v, [&mut out[..bytes]], weights),
+        }
+    }
 }
 
 /// A plane's rows without their padding.
 #[derive(Clone, Copy)]
-struct Rows<'a> {
-    plane: &'a [u8],
-    stride: usize,
-    width: usize,
-    height: usize,
+pub(super) struct Rows<'a> {
+    pub(super) plane: &'a [u8],
+    pub(super) stride: usize,
+    pub(super) width: usize,
+    pub(super) height: usize,
 }
 
 impl<'a> Rows<'a> {
+    /// Itself, if there are rows and the plane holds them.
+    fn measured(self) -> Option<Self> {
+        let Self { plane, stride, width, height } = self;
+        let needed = stride.checked_mul(height.checked_sub(1)?)?.checked_add(width)?;
+        (width > 0 && stride >= width && plane.len() >= needed).then_some(self)
+    }
+
+    /// This row; the last one for those below it.
+    pub(super) fn row(self, index: usize) -> &'a [u8] {
+        &self.plane[index.min(self.height - 1) * self.stride..][..self.width]
+    }
+
     fn iter(self) -> impl Iterator<Item = &'a [u8]> {
         self.plane.chunks(self.stride).take(self.height).filter_map(move |row| row.get(..self.width))
     }
 
-    fn copy_to(self, out: &mut [u8]) {
-        for (out, row) in out.chunks_exact_mut(self.width).zip(self.iter()) {
-            out.copy_from_slice(row);
+    fn copy_to(self, out: &mut [u8], stride: usize) {
+        for (out, row) in out.chunks_mut(stride).zip(self.iter()) {
+            out[..self.width].copy_from_slice(row);
         }
     }
 }
@@ -218,33 +191,43 @@ fn product(a: i16, b: i16) -> i16 {
     ((((i32::from(a) * i32::from(b)) >> 14) + 1) >> 1) as i16
 }
 
-/// One row of three-byte pixels, the portable way.
-fn row_portable(luma: &[u8], u: &[u8], v: &[u8], out: &mut [u8], weights: &Weights) {
+/// Rows of three-byte pixels that share their chroma samples, the portable way, from pixel `done` on.
+fn rows_portable<const N: usize>(
+    luma: [&[u8]; N],
+    u: &[u8],
+    v: &[u8],
+    mut out: [&mut [u8]; N],
+    weights: &Weights,
+    done: usize,
+) {
     let Weights { black, luma: scale, chroma: [first, second, third] } = *weights;
     let byte = |y: i16, c: i16| (y.saturating_add(c) >> 6).clamp(0, 255) as u8;
-    for (((out, luma), &u), &v) in out.chunks_mut(6).zip(luma.chunks(2)).zip(u).zip(v) {
+    for ((at, &u), &v) in (done..).step_by(2).zip(&u[done / 2..]).zip(&v[done / 2..]) {
         let (u, v) = ((i16::from(u) - 128) << 8, (i16::from(v) - 128) << 8);
         // Half a step for the last rounding is part of the chroma term.
         let term = |[from_u, from_v]: [i16; 2]| product(u, from_u) + product(v, from_v) + 32;
         let (first, second, third) = (term(first), term(second), term(third));
-        for (out, &luma) in out.chunks_exact_mut(3).zip(luma) {
-            let y = product((i16::from(luma) - black) << 7, scale);
-            out.copy_from_slice(&[byte(y, first), byte(y, second), byte(y, third)]);
+        for (out, luma) in out.iter_mut().zip(luma) {
+            for (out, &luma) in out[at * 3..].chunks_exact_mut(3).zip(&luma[at..]).take(2) {
+                let y = product((i16::from(luma) - black) << 7, scale);
+                out.copy_from_slice(&[byte(y, first), byte(y, second), byte(y, third)]);
+            }
         }
     }
 }
 
-fn row(luma: &[u8], u: &[u8], v: &[u8], out: &mut [u8], weights: &Weights) {
+fn rows<const N: usize>(luma: [&[u8]; N], u: &[u8], v: &[u8], mut out: [&mut [u8]; N], weights: &Weights) {
     #[cfg(target_arch = "x86_64")]
-    let done = super::simd::row(luma, u, v, out, weights);
+    let done = super::simd::rows(luma, u, v, out.each_mut().map(|row| &mut **row), weights);
     #[cfg(not(target_arch = "x86_64"))]
     let done = 0;
-    row_portable(&luma[done..], &u[done / 2..], &v[done / 2..], &mut out[done * 3..], weights);
+    rows_portable(luma, u, v, out, weights, done);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode::ColorMatrix;
     use crate::time::{Pts, Timescale};
 
     /// The formula in real numbers, rounded: Poynton's textbook form, not the one above.
@@ -352,11 +335,12 @@ mod tests {
     #[test]
     fn both_kernels_give_the_same_bytes() {
         let weights = Weights::new(ColorSpace::new(ColorMatrix::Bt709, ColorRange::Limited), false);
-        let luma: Vec<u8> = (0..333).map(|i| (i * 31) as u8).collect();
+        let luma: Vec<u8> = (0..334).map(|i| (i * 31) as u8).collect();
         let [u, v]: [Vec<u8>; 2] = [17, 29].map(|step| (0..167).map(|i| (i * step) as u8).collect());
-        let (mut fast, mut portable) = (vec![0; 999], vec![0; 999]);
-        row(&luma, &u, &v, &mut fast, &weights);
-        row_portable(&luma, &u, &v, &mut portable, &weights);
+        let (mut fast, mut portable) = ([[0; 999]; 2], [[0; 999]; 2]);
+        let luma = [&luma[..333], &luma[1..]];
+        rows(luma, &u, &v, fast.each_mut().map(|row| &mut row[..]), &weights);
+        rows_portable(luma, &u, &v, portable.each_mut().map(|row| &mut row[..]), &weights, 0);
         assert_eq!(fast, portable);
     }
 

@@ -50,6 +50,7 @@ pub(crate) struct LaneFrame<T> {
     pub(crate) pixels: Pixels,
     pub(crate) width: usize,
     pub(crate) height: usize,
+    pub(crate) source_size: (usize, usize),
     pub(crate) pts: Pts,
     pub(crate) sample_aspect_ratio: Option<(u16, u16)>,
     pub(crate) is_keyframe: bool,
@@ -300,7 +301,7 @@ impl<T: Clone + Send + 'static> Lane<T> {
         match &mut step {
             LaneStep::Frame(frame) => {
                 frame.gap_before = Gap::join(merge.gap.take(), frame.gap_before);
-                let size = (frame.width, frame.height);
+                let size = frame.source_size;
                 frame.resolution_changed = merge.size.replace(size).is_some_and(|old| old != size);
             }
             LaneStep::Drained(gap) => {

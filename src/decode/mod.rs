@@ -5,17 +5,20 @@ mod convert;
 mod lane;
 mod openh264;
 mod order;
+mod output;
 mod pixels;
 mod pool;
+mod scale;
 mod select;
 #[cfg(target_arch = "x86_64")]
 mod simd;
 mod strand;
 
 pub use color::{ColorMatrix, ColorRange, ColorSpace};
-pub use convert::{Output, PixelFormat, convert};
+pub use convert::{Converter, convert};
 pub(crate) use lane::{Job, Lane, LaneFrame, LaneOptions, LaneOutput, LaneStep};
 pub use openh264::Openh264Decoder;
+pub use output::{Output, PixelFormat, Placement, Size};
 pub(crate) use pixels::PixelPool;
 pub use pixels::Pixels;
 pub(crate) use pool::DecodePool;

@@ -8,7 +8,7 @@ use super::lane::{Lane, LaneFrame, LaneStep};
 use super::order::{DisplayOrder, Horizon};
 use super::pool::{Slot, Turn, Work};
 use super::select::Planned;
-use super::{Decoder, Picture, convert};
+use super::{Converter, Decoder, Picture};
 use crate::error::{Error, ErrorKind, Stage};
 use crate::gap::{Gap, GapCause};
 use crate::time::Pts;
@@ -54,6 +54,7 @@ impl<T> fmt::Debug for Strand<T> {
 
 struct State<T> {
     decoder: Box<dyn Decoder>,
+    converter: Converter,
     piece: Option<Piece<T>>,
     /// The access unit of the piece that is decoded next.
     next: usize,
@@ -79,6 +80,7 @@ impl<T: Clone + Send + 'static> Strand<T> {
     pub(super) fn new(lane: Weak<Lane<T>>, index: usize, decoder: Box<dyn Decoder>) -> Self {
         let state = State {
             decoder,
+            converter: Converter::default(),
             piece: None,
             next: 0,
             horizon: Horizon::default(),
@@ -199,7 +201,7 @@ fn with_pictures<T: Clone>(
     state: &mut State<T>,
     run: impl FnOnce(&mut dyn Decoder, &mut dyn FnMut(Picture<'_>)) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let State { decoder, order, pending, last_out, gap, .. } = state;
+    let State { decoder, converter, order, pending, last_out, gap, .. } = state;
     let format = lane.options.format;
     let mut is_short = false;
     let result = run(&mut **decoder, &mut |picture| {
@@ -213,9 +215,10 @@ fn with_pictures<T: Clone>(
             *gap = Some(Gap::merge(*gap, Gap::of_frames(GapCause::Damaged, 1)));
             return;
         }
-        let bytes = format.format().frame_bytes(picture.width, picture.height);
+        let (width, height) = format.frame_size(picture.width, picture.height);
+        let bytes = format.format().frame_bytes(width, height);
         let mut is_converted = false;
-        let pixels = lane.pixels.filled(bytes, |out| is_converted = convert(&picture, format, out));
+        let pixels = lane.pixels.filled(bytes, |out| is_converted = converter.convert(&picture, format, out));
         if !is_converted {
             is_short = true;
             return;
@@ -224,8 +227,9 @@ fn with_pictures<T: Clone>(
             picture.pts,
             LaneFrame {
                 pixels,
-                width: picture.width,
-                height: picture.height,
+                width,
+                height,
+                source_size: (picture.width, picture.height),
                 pts: picture.pts,
                 sample_aspect_ratio: picture.sample_aspect_ratio,
                 is_keyframe: unit.is_keyframe,

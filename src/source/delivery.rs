@@ -290,6 +290,7 @@ mod tests {
                 pts: Pts::new(millis as i64, Timescale::new(1000).unwrap()),
                 captured_at: SystemTime::UNIX_EPOCH + Duration::from_millis(millis),
                 time_origin: TimeOrigin::Producer,
+                source_size: (2, 2),
                 sample_aspect_ratio: None,
                 is_keyframe: false,
                 fragment_number: None,

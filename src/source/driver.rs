@@ -108,6 +108,7 @@ impl Output {
                 pts: frame.pts,
                 captured_at,
                 time_origin: origin.start.origin,
+                source_size: frame.source_size,
                 sample_aspect_ratio: frame.sample_aspect_ratio,
                 is_keyframe: frame.is_keyframe,
                 fragment_number: origin.segment.fragment_number.clone(),

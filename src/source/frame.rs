@@ -73,7 +73,10 @@ pub struct FrameMeta {
     pub captured_at: SystemTime,
     /// Whose clock that is.
     pub time_origin: TimeOrigin,
-    /// Width and height of a pixel, where the stream states it: most cameras have square ones.
+    /// Width and height of the video's picture, which the frame's own may differ from
+    /// ([`Output::size`](crate::Output::size)).
+    pub source_size: (usize, usize),
+    /// Width and height of a pixel of the video, where the stream states it: most cameras have square ones.
     pub sample_aspect_ratio: Option<(u16, u16)>,
     /// Whether the frame is an IDR picture.
     pub is_keyframe: bool,
@@ -87,7 +90,8 @@ pub struct FrameMeta {
     pub session_generation: u32,
     /// What is missing between the frame before and this one.
     pub gap_before: Option<Gap>,
-    /// Whether width or height differ from the frame before.
+    /// Whether the video's width or height ([`source_size`](Self::source_size)) differ from the frame before. Frames of
+    /// [`Size::Exact`](crate::Size::Exact) and [`Size::Letterbox`](crate::Size::Letterbox) keep their own size even then.
     pub resolution_changed: bool,
     /// Whether this is the frame before once more, to keep the rhythm while none comes
     /// ([`GapFill::HoldLast`](crate::GapFill::HoldLast)). All else is that frame's.
