@@ -42,7 +42,7 @@ impl Converter {
         };
         let ((frame_width, frame_height), at) = (output.frame_size(width, height), output.placement(width, height));
         let format = output.format();
-        if output.checked().is_err() || out.len() != format.frame_bytes(frame_width, frame_height) {
+        if output.check().is_err() || out.len() != format.frame_bytes(frame_width, frame_height) {
             return false;
         }
         if (at.width, at.height) != (width, height) {
@@ -85,8 +85,9 @@ impl Converter {
                 if is_boxed {
                     out.fill(0);
                 }
-                let weights = Weights::new(space, format == PixelFormat::Rgb);
-                color(y, u, v, &mut out[at.y * stride + at.x * 3..], stride, &weights);
+                let is_rgb = format == PixelFormat::Rgb;
+                let (weights, chroma) = (Weights::new(space, is_rgb), if is_rgb { [v, u] } else { [u, v] });
+                color(y, chroma, &mut out[at.y * stride + at.x * 3..], stride, &weights);
             }
         }
         true
@@ -99,26 +100,36 @@ pub fn convert(picture: &Picture<'_>, output: Output, out: &mut [u8]) -> bool {
     Converter::default().convert(picture, output, out)
 }
 
-/// Limited to full range.
+/// Luma in full range, from limited: 255 / 219, of which 6 bits after the point are rounded away.
+#[inline(always)]
+pub(super) fn stretched(luma: u8) -> u8 {
+    let above_black = i16::from(luma.saturating_sub(16).min(219));
+    ((product(above_black << 7, 19_077) + 32) >> 6) as u8
+}
+
 fn stretch(luma: Rows<'_>, out: &mut [u8], stride: usize) {
     for (row, out) in luma.iter().zip(out.chunks_mut(stride)) {
+        #[cfg(target_arch = "x86_64")]
+        if super::simd::stretch(row, out) {
+            continue;
+        }
         for (out, &luma) in out.iter_mut().zip(row) {
-            // 255 / 219 with 15 bits after the point, of which 8 are left; black taken off before.
-            *out = ((u32::from(luma.saturating_sub(16).min(219)) * 38_155 + 0x4000) >> 15) as u8;
+            *out = stretched(luma);
         }
     }
 }
 
 /// Planes to pixels of three bytes, two rows at a time: they share their chroma samples.
-fn color(y: Rows<'_>, u: Rows<'_>, v: Rows<'_>, out: &mut [u8], stride: usize, weights: &Weights) {
+fn color(y: Rows<'_>, chroma: [Rows<'_>; 2], out: &mut [u8], stride: usize, weights: &Weights) {
     let bytes = y.width * 3;
-    let chroma = u.iter().zip(v.iter());
-    for ((out, (u, v)), first) in out.chunks_mut(stride * 2).zip(chroma).zip((0..).step_by(2)) {
+    for (index, out) in out.chunks_mut(stride * 2).enumerate() {
+        let (chroma, first) = (chroma.map(|plane| plane.row(index)), index * 2);
         match out.split_at_mut_checked(stride) {
             Some((upper, lower)) if first + 1 < y.height => {
-                rows([y.row(first), y.row(first + 1)], u, v, [&mut upper[..bytes], &mut lower[..bytes]], weights);
+                rows([y.row(first), y.row(first + 1)], chroma, [&mut upper[..bytes], &mut lower[..bytes]], weights);
             }
-            _ => rows([y.row(first)], u, v, [&mut out[..bytes]], weights),
+            _ if first < y.height => rows([y.row(first)], chroma, [&mut out[..bytes]], weights),
+            _ => break, // below a letterbox's picture
         }
     }
 }
@@ -156,32 +167,40 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// The formula's factors in fixed point.
+/// The formula's factors in fixed point. Blue takes nothing from V and red nothing from U, so the first and the third byte
+/// have one factor each: for the chroma plane that is near to the first byte, and for the other one.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Weights {
-    /// Black level of luma.
-    pub(super) black: i16,
     /// Of luma, with 14 bits after the point.
     pub(super) luma: i16,
-    /// With 13 bits after the point: what the first, the second and the third byte take from U and V.
-    pub(super) chroma: [[i16; 2]; 3],
+    /// Of chroma, with 13 bits after the point.
+    pub(super) first: i16,
+    pub(super) second: [i16; 2],
+    pub(super) third: i16,
+    /// What black and the last rounding add, with 6 bits after the point.
+    pub(super) offset: i16,
 }
 
 impl Weights {
     fn new(space: ColorSpace, is_rgb: bool) -> Self {
         let (kr, kb) = space.matrix.weights();
         let kg = 1.0 - kr - kb;
-        let (black, luma_scale, chroma_scale): (i16, f64, f64) = match space.range {
-            ColorRange::Limited => (16, 255.0 / 219.0, 255.0 / 224.0),
-            ColorRange::Full => (0, 1.0, 1.0),
+        let (black, luma_scale, chroma_scale) = match space.range {
+            ColorRange::Limited => (16.0, 255.0 / 219.0, 255.0 / 224.0),
+            ColorRange::Full => (0.0, 1.0, 1.0),
         };
         let fixed = |factor: f64| (factor * chroma_scale * 8192.0).round() as i16;
         // H.264 equations E-16 and E-17 solved for R, G and B.
-        let red = [0, fixed(2.0 * (1.0 - kr))];
-        let green = [fixed(-2.0 * kb * (1.0 - kb) / kg), fixed(-2.0 * kr * (1.0 - kr) / kg)];
-        let blue = [fixed(2.0 * (1.0 - kb)), 0];
-        let chroma = if is_rgb { [red, green, blue] } else { [blue, green, red] };
-        Self { black, luma: (luma_scale * 16384.0).round() as i16, chroma }
+        let [red, blue] = [kr, kb].map(|k| fixed(2.0 * (1.0 - k)));
+        let [red_in_green, blue_in_green] = [kr, kb].map(|k| fixed(-2.0 * k * (1.0 - k) / kg));
+        let (first, second, third) = if is_rgb {
+            (red, [red_in_green, blue_in_green], blue)
+        } else {
+            (blue, [blue_in_green, red_in_green], red)
+        };
+        let luma = (luma_scale * 16384.0_f64).round() as i16;
+        // Half a step for the last rounding.
+        Self { luma, first, second, third, offset: (32.0 - black * luma_scale * 64.0).round() as i16 }
     }
 }
 
@@ -194,34 +213,33 @@ fn product(a: i16, b: i16) -> i16 {
 /// Rows of three-byte pixels that share their chroma samples, the portable way, from pixel `done` on.
 fn rows_portable<const N: usize>(
     luma: [&[u8]; N],
-    u: &[u8],
-    v: &[u8],
+    [near, far]: [&[u8]; 2],
     mut out: [&mut [u8]; N],
     weights: &Weights,
     done: usize,
 ) {
-    let Weights { black, luma: scale, chroma: [first, second, third] } = *weights;
+    let Weights { luma: scale, first, second, third, offset } = *weights;
     let byte = |y: i16, c: i16| (y.saturating_add(c) >> 6).clamp(0, 255) as u8;
-    for ((at, &u), &v) in (done..).step_by(2).zip(&u[done / 2..]).zip(&v[done / 2..]) {
-        let (u, v) = ((i16::from(u) - 128) << 8, (i16::from(v) - 128) << 8);
-        // Half a step for the last rounding is part of the chroma term.
-        let term = |[from_u, from_v]: [i16; 2]| product(u, from_u) + product(v, from_v) + 32;
-        let (first, second, third) = (term(first), term(second), term(third));
+    for ((at, &near), &far) in (done..).step_by(2).zip(&near[done / 2..]).zip(&far[done / 2..]) {
+        let (near, far) = ((i16::from(near) - 128) << 8, (i16::from(far) - 128) << 8);
+        let first = product(near, first) + offset;
+        let second = product(near, second[0]) + product(far, second[1]) + offset;
+        let third = product(far, third) + offset;
         for (out, luma) in out.iter_mut().zip(luma) {
             for (out, &luma) in out[at * 3..].chunks_exact_mut(3).zip(&luma[at..]).take(2) {
-                let y = product((i16::from(luma) - black) << 7, scale);
+                let y = product(i16::from(luma) << 7, scale);
                 out.copy_from_slice(&[byte(y, first), byte(y, second), byte(y, third)]);
             }
         }
     }
 }
 
-fn rows<const N: usize>(luma: [&[u8]; N], u: &[u8], v: &[u8], mut out: [&mut [u8]; N], weights: &Weights) {
+fn rows<const N: usize>(luma: [&[u8]; N], chroma: [&[u8]; 2], mut out: [&mut [u8]; N], weights: &Weights) {
     #[cfg(target_arch = "x86_64")]
-    let done = super::simd::rows(luma, u, v, out.each_mut().map(|row| &mut **row), weights);
+    let done = super::simd::rows(luma, chroma, out.each_mut().map(|row| &mut **row), weights);
     #[cfg(not(target_arch = "x86_64"))]
     let done = 0;
-    rows_portable(luma, u, v, out, weights, done);
+    rows_portable(luma, chroma, out, weights, done);
 }
 
 #[cfg(test)]
@@ -339,8 +357,8 @@ mod tests {
         let [u, v]: [Vec<u8>; 2] = [17, 29].map(|step| (0..167).map(|i| (i * step) as u8).collect());
         let (mut fast, mut portable) = ([[0; 999]; 2], [[0; 999]; 2]);
         let luma = [&luma[..333], &luma[1..]];
-        rows(luma, &u, &v, fast.each_mut().map(|row| &mut row[..]), &weights);
-        rows_portable(luma, &u, &v, portable.each_mut().map(|row| &mut row[..]), &weights, 0);
+        rows(luma, [&u, &v], fast.each_mut().map(|row| &mut row[..]), &weights);
+        rows_portable(luma, [&u, &v], portable.each_mut().map(|row| &mut row[..]), &weights, 0);
         assert_eq!(fast, portable);
     }
 

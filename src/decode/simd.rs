@@ -1,28 +1,27 @@
 //! The kernels in AVX2: the one place with `unsafe`.
 //!
-//! Measured need, 1080p I420 to BGR on an AVX2 machine, best of 60 in one run: the portable kernel compiled for the base
-//! instruction set 2.8 ms, compiled for AVX2 1.2 ms (the compiler does not find the byte shuffles), this one 0.39 ms,
-//! a plain copy of the output 0.15 ms.
+//! The compiler finds neither the byte shuffles nor the multiplications that keep the high half, and three planes into
+//! pixels is mostly shuffling: the portable kernel compiled for AVX2 is three times slower than the one here.
+//! `benches/colour.rs` and `benches/scale.rs` measure it.
 //!
-//! Invariant: every load and store goes through a slice whose length was fixed by `chunks_exact` to at least the width
-//! of the access, and the kernel runs only where AVX2 was detected.
+//! Invariant: every load and store goes through a slice or an array whose length, checked by the type or an assertion
+//! beside it, is at least the width of the access, and a kernel runs only where AVX2 was detected.
 #![allow(unsafe_code)]
-#![allow(clippy::indexing_slicing, reason = "every index is within a length that `chunks_exact` or a constant fixed")]
+#![allow(clippy::indexing_slicing, reason = "every index is within a length that a chunk's type or a constant fixed")]
 
 use std::arch::x86_64::*;
 
-use super::convert::{Rows, Weights};
-use super::scale::{Axis, LANES};
+use super::convert::{Rows, Weights, stretched};
+use super::scale::{Axis, FEW_COLUMNS, FEW_ROWS, LANES, MIDDLE};
 
-/// Pixels that one step takes.
+/// Pixels or samples that one step takes.
 const STEP: usize = 32;
 
 /// Converts as many pixels from the start of the rows, which share their chroma, as whole steps hold and answers their
 /// number; none without AVX2.
 pub(super) fn rows<const N: usize>(
     luma: [&[u8]; N],
-    u: &[u8],
-    v: &[u8],
+    chroma: [&[u8]; 2],
     out: [&mut [u8]; N],
     weights: &Weights,
 ) -> usize {
@@ -30,88 +29,141 @@ pub(super) fn rows<const N: usize>(
         return 0;
     }
     // SAFETY: the processor has AVX2.
-    unsafe { rows_avx2(luma, u, v, out, weights) }
+    unsafe { rows_avx2(luma, chroma, out, weights) }
 }
 
 #[target_feature(enable = "avx2")]
-fn rows_avx2<const N: usize>(luma: [&[u8]; N], u: &[u8], v: &[u8], out: [&mut [u8]; N], weights: &Weights) -> usize {
-    let black = _mm256_set1_epi16(weights.black);
-    let scale = _mm256_set1_epi16(weights.luma);
-    let factors = weights.chroma.map(|pair| pair.map(|factor| _mm256_set1_epi16(factor)));
-    let (middle, half, low_byte) = (_mm256_set1_epi16(128), _mm256_set1_epi16(32), _mm256_set1_epi16(0xff));
-    let masks = MASKS.map(|row| row.map(|mask| _mm256_broadcastsi128_si256(load_128(&mask))));
+fn rows_avx2<const N: usize>(
+    luma: [&[u8]; N],
+    [near, far]: [&[u8]; 2],
+    out: [&mut [u8]; N],
+    weights: &Weights,
+) -> usize {
+    let (scale, offset) = (_mm256_set1_epi16(weights.luma), _mm256_set1_epi16(weights.offset));
+    let [first, second, third] = [weights.first, weights.second[0], weights.third].map(|w| _mm256_set1_epi16(w));
+    let second_far = _mm256_set1_epi16(weights.second[1]);
+    let (middle, byte) = (_mm256_set1_epi16(128), _mm256_set1_epi16(0xff << 7));
+    let places = PLACES.map(|places| _mm256_broadcastsi128_si256(load_128(&places)));
+    let [takes_0, takes_1, takes_2] = THIRDS.map(|third| _mm256_broadcastsi128_si256(load_128(&third)));
+
     let luma = luma.map(|row| row.as_chunks::<STEP>().0);
     let mut out = out.map(|row| row.as_chunks_mut::<{ STEP * 3 }>().0);
-    let chroma = u.as_chunks::<{ STEP / 2 }>().0.iter().zip(v.as_chunks::<{ STEP / 2 }>().0);
-    let steps = luma.iter().map(|row| row.len()).min().unwrap_or(0);
-    for (step, (u, v)) in chroma.enumerate().take(steps) {
-        let u = _mm256_slli_epi16::<8>(_mm256_sub_epi16(_mm256_cvtepu8_epi16(load_128(u)), middle));
-        let v = _mm256_slli_epi16::<8>(_mm256_sub_epi16(_mm256_cvtepu8_epi16(load_128(v)), middle));
-        let mut terms = [half; 3];
-        for (term, &[from_u, from_v]) in terms.iter_mut().zip(&factors) {
-            let sum = _mm256_add_epi16(_mm256_mulhrs_epi16(u, from_u), _mm256_mulhrs_epi16(v, from_v));
-            *term = _mm256_add_epi16(*term, sum);
-        }
+    let chroma = near.as_chunks::<{ STEP / 2 }>().0.iter().zip(far.as_chunks::<{ STEP / 2 }>().0);
+    let mut steps = chroma.len();
+    for (luma, out) in luma.iter().zip(&out) {
+        steps = steps.min(luma.len()).min(out.len());
+    }
+    for (step, (near, far)) in chroma.enumerate().take(steps) {
+        let near = _mm256_slli_epi16::<8>(_mm256_sub_epi16(_mm256_cvtepu8_epi16(load_128(near)), middle));
+        let far = _mm256_slli_epi16::<8>(_mm256_sub_epi16(_mm256_cvtepu8_epi16(load_128(far)), middle));
+        let both = _mm256_add_epi16(_mm256_mulhrs_epi16(near, second), _mm256_mulhrs_epi16(far, second_far));
+        let terms = [
+            _mm256_add_epi16(_mm256_mulhrs_epi16(near, first), offset),
+            _mm256_add_epi16(both, offset),
+            _mm256_add_epi16(_mm256_mulhrs_epi16(far, third), offset),
+        ];
         for (luma, out) in luma.iter().zip(&mut out) {
             let (luma, out) = (load_256(&luma[step]), &mut out[step]);
             // Pixels 0, 2, 4… and 1, 3, 5…: both meet the same sixteen chroma samples.
-            let even = _mm256_sub_epi16(_mm256_and_si256(luma, low_byte), black);
-            let odd = _mm256_sub_epi16(_mm256_srli_epi16::<8>(luma), black);
-            let even = _mm256_mulhrs_epi16(_mm256_slli_epi16::<7>(even), scale);
-            let odd = _mm256_mulhrs_epi16(_mm256_slli_epi16::<7>(odd), scale);
+            let even = _mm256_mulhrs_epi16(_mm256_and_si256(_mm256_slli_epi16::<7>(luma), byte), scale);
+            let odd = _mm256_mulhrs_epi16(_mm256_and_si256(_mm256_srli_epi16::<1>(luma), byte), scale);
             let mut planes = terms;
-            for plane in &mut planes {
+            for (plane, &places) in planes.iter_mut().zip(&places) {
                 let even = _mm256_srai_epi16::<6>(_mm256_adds_epi16(even, *plane));
                 let odd = _mm256_srai_epi16::<6>(_mm256_adds_epi16(odd, *plane));
-                // Sixteen pixels in each half, in order.
-                *plane = _mm256_unpacklo_epi8(_mm256_packus_epi16(even, even), _mm256_packus_epi16(odd, odd));
+                *plane = _mm256_shuffle_epi8(_mm256_packus_epi16(even, odd), places);
             }
-            for (third, masks) in masks.iter().enumerate() {
-                let first = _mm256_shuffle_epi8(planes[0], masks[0]);
-                let second = _mm256_shuffle_epi8(planes[1], masks[1]);
-                let last = _mm256_shuffle_epi8(planes[2], masks[2]);
-                let bytes = _mm256_or_si256(_mm256_or_si256(first, second), last);
-                store_128(&mut out[third * 16..][..16], _mm256_castsi256_si128(bytes));
-                store_128(&mut out[48 + third * 16..][..16], _mm256_extracti128_si256::<1>(bytes));
-            }
+            let [first, second, third] = planes;
+            // Thirds of pixels 0 to 15 in the lower half, of pixels 16 to 31 in the upper one.
+            let start = _mm256_blendv_epi8(_mm256_blendv_epi8(first, second, takes_1), third, takes_2);
+            let centre = _mm256_blendv_epi8(_mm256_blendv_epi8(first, second, takes_0), third, takes_1);
+            let end = _mm256_blendv_epi8(_mm256_blendv_epi8(first, second, takes_2), third, takes_0);
+            store_256(&mut out[..32], _mm256_permute2x128_si256::<0x20>(start, centre));
+            store_256(&mut out[32..64], _mm256_blend_epi32::<0xf0>(end, start));
+            store_256(&mut out[64..], _mm256_permute2x128_si256::<0x31>(centre, end));
         }
     }
-    steps.min(u.len() / (STEP / 2)) * STEP
+    steps * STEP
 }
 
-/// Weighted sums of rows for as many columns as whole steps hold; answers their number, none without AVX2.
-pub(super) fn blend(plane: Rows<'_>, first: usize, weights: &[i16], scale: f32, out: &mut [i16]) -> usize {
-    if !is_x86_feature_detected!("avx2") {
+/// Where the samples of each plane go: pixel `p` of sixteen (the even ones first, then the odd ones) to byte `3p + plane`
+/// of 48, and as 3 and 16 have no common divisor, no two of them to the same place in their thirds.
+const PLACES: [[u8; 16]; 3] = {
+    let mut places = [[0; 16]; 3];
+    let mut byte = 0;
+    while byte < 48 {
+        let pixel = byte / 3;
+        places[byte % 3][byte % 16] = (pixel % 2 * 8 + pixel / 2) as u8;
+        byte += 1;
+    }
+    places
+};
+
+/// The bytes of sixteen that a plane has in one of the thirds: every third one, from 0, 1 or 2 on.
+const THIRDS: [[u8; 16]; 3] = {
+    let mut thirds = [[0; 16]; 3];
+    let mut byte = 0;
+    while byte < 16 {
+        thirds[byte % 3][byte] = 0xff;
+        byte += 1;
+    }
+    thirds
+};
+
+/// Limited to full range; whether it was done, which it is where there is AVX2.
+pub(super) fn stretch(luma: &[u8], out: &mut [u8]) -> bool {
+    #[target_feature(enable = "avx2")]
+    fn stretch_avx2(luma: &[u8], out: &mut [u8]) {
+        for (out, &luma) in out.iter_mut().zip(luma) {
+            *out = stretched(luma);
+        }
+    }
+    let is_able = is_x86_feature_detected!("avx2");
+    if is_able {
+        // SAFETY: the processor has AVX2.
+        unsafe { stretch_avx2(luma, out) }
+    }
+    is_able
+}
+
+/// Weighted sums of few rows for as many columns as whole steps hold; answers their number, none without AVX2.
+pub(super) fn blend(plane: Rows<'_>, first: usize, weights: &[i16], out: &mut [i16]) -> usize {
+    if weights.len() > FEW_ROWS || !is_x86_feature_detected!("avx2") {
         return 0;
     }
     // SAFETY: the processor has AVX2.
-    unsafe { blend_avx2(plane, first, weights, scale, out) }
+    unsafe {
+        match weights.len() {
+            1 | 2 => blend_avx2::<2>(plane, first, weights, out),
+            3 => blend_avx2::<3>(plane, first, weights, out),
+            4 => blend_avx2::<4>(plane, first, weights, out),
+            5 | 6 => blend_avx2::<6>(plane, first, weights, out),
+            _ => blend_avx2::<FEW_ROWS>(plane, first, weights, out),
+        }
+    }
 }
 
+/// `N` is the number of weights or above: a number that the compiler knows is worth a third of the time.
 #[target_feature(enable = "avx2")]
-fn blend_avx2(plane: Rows<'_>, first: usize, weights: &[i16], scale: f32, out: &mut [i16]) -> usize {
-    let (scale, zero) = (_mm256_set1_ps(scale), _mm256_setzero_si256());
-    let pairs = weights.as_chunks::<2>().0;
+fn blend_avx2<const N: usize>(plane: Rows<'_>, first: usize, weights: &[i16], out: &mut [i16]) -> usize {
+    let (zero, middle) = (_mm256_setzero_si256(), _mm256_set1_epi8(-128));
+    let mut parts = [(&[][..], zero); N];
+    for (index, part) in parts.iter_mut().enumerate() {
+        let weight = weights.get(index).copied().unwrap_or(0);
+        *part = (plane.row(first + index).as_chunks::<STEP>().0, _mm256_set1_epi16(weight));
+    }
     let steps = out.as_chunks_mut::<STEP>().0;
     let done = steps.len() * STEP;
     for (step, out) in steps.iter_mut().enumerate() {
-        let mut sums = [zero; 4];
-        for (row, &[upper, lower]) in (first..).step_by(2).zip(pairs) {
-            let pair = _mm256_set1_epi32(i32::from(upper) | i32::from(lower) << 16);
-            let upper = load_256(&plane.row(row)[step * STEP..][..STEP]);
-            let lower = load_256(&plane.row(row + 1)[step * STEP..][..STEP]);
-            // A sample of either row: columns 0 to 7 and 16 to 23, then the others.
-            let left = _mm256_unpacklo_epi8(upper, lower);
-            let right = _mm256_unpackhi_epi8(upper, lower);
-            sums[0] = _mm256_add_epi32(sums[0], _mm256_madd_epi16(_mm256_unpacklo_epi8(left, zero), pair));
-            sums[1] = _mm256_add_epi32(sums[1], _mm256_madd_epi16(_mm256_unpackhi_epi8(left, zero), pair));
-            sums[2] = _mm256_add_epi32(sums[2], _mm256_madd_epi16(_mm256_unpacklo_epi8(right, zero), pair));
-            sums[3] = _mm256_add_epi32(sums[3], _mm256_madd_epi16(_mm256_unpackhi_epi8(right, zero), pair));
+        let (mut left, mut right) = (zero, zero);
+        for (row, weight) in &parts {
+            let row = _mm256_xor_si256(load_256(&row[step]), middle);
+            // Samples in the high bytes: columns 0 to 7 and 16 to 23, then the others.
+            left = _mm256_add_epi16(left, _mm256_mulhrs_epi16(_mm256_unpacklo_epi8(zero, row), *weight));
+            right = _mm256_add_epi16(right, _mm256_mulhrs_epi16(_mm256_unpackhi_epi8(zero, row), *weight));
         }
-        let left = _mm256_packs_epi32(scaled(sums[0], scale), scaled(sums[1], scale));
-        let right = _mm256_packs_epi32(scaled(sums[2], scale), scaled(sums[3], scale));
-        store_256(&mut out[..16], _mm256_permute2x128_si256::<0x20>(left, right));
-        store_256(&mut out[16..], _mm256_permute2x128_si256::<0x31>(left, right));
+        store_words(&mut out[..16], _mm256_permute2x128_si256::<0x20>(left, right));
+        store_words(&mut out[16..], _mm256_permute2x128_si256::<0x31>(left, right));
     }
     done
 }
@@ -122,12 +174,34 @@ pub(super) fn gather(row: &[i16], axis: &Axis, out: &mut [u8]) -> usize {
         return 0;
     }
     // SAFETY: the processor has AVX2.
-    unsafe { gather_avx2(row, axis, out) }
+    unsafe { if axis.taps == FEW_COLUMNS { gather_few(row, axis, out) } else { gather_many(row, axis, out) } }
 }
 
+/// Two output samples from one load of eight words, of which each takes four.
 #[target_feature(enable = "avx2")]
-fn gather_avx2(row: &[i16], axis: &Axis, out: &mut [u8]) -> usize {
-    let scale = _mm256_set1_ps(axis.scale);
+fn gather_few(row: &[i16], axis: &Axis, out: &mut [u8]) -> usize {
+    let steps = out.as_chunks_mut::<8>().0;
+    let done = steps.len() * 8;
+    let firsts = axis.first.as_chunks::<8>().0;
+    let weights = axis.weights.as_chunks::<{ 8 * FEW_COLUMNS }>().0;
+    let picks = axis.picks.as_chunks::<4>().0;
+    for (((out, firsts), weights), picks) in steps.iter_mut().zip(firsts).zip(weights).zip(picks) {
+        let low = load_two(row, firsts[0], firsts[2]);
+        let high = load_two(row, firsts[4], firsts[6]);
+        let low = _mm256_shuffle_epi8(low, load_256(picks[..2].as_flattened()));
+        let high = _mm256_shuffle_epi8(high, load_256(picks[2..].as_flattened()));
+        let low = _mm256_madd_epi16(low, load_more_words(&weights[..16]));
+        let high = _mm256_madd_epi16(high, load_more_words(&weights[16..]));
+        // Samples 0, 1, 4, 5, then 2, 3, 6, 7.
+        let sums = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_hadd_epi32(low, high));
+        *out = rounded(sums);
+    }
+    done
+}
+
+/// An output sample from as many loads of eight words as it takes.
+#[target_feature(enable = "avx2")]
+fn gather_many(row: &[i16], axis: &Axis, out: &mut [u8]) -> usize {
     let steps = out.as_chunks_mut::<8>().0;
     let done = steps.len() * 8;
     let firsts = axis.first.as_chunks::<8>().0;
@@ -148,37 +222,24 @@ fn gather_avx2(row: &[i16], axis: &Axis, out: &mut [u8]) -> usize {
                 *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(samples, weights));
             }
         }
-        let sums = _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3]));
-        let words = scaled(sums, scale);
-        let words = _mm_packs_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
-        *out = _mm_cvtsi128_si64(_mm_packus_epi16(words, words)).to_le_bytes();
+        *out = rounded(_mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3])));
     }
     done
 }
 
-/// Rounded to the nearest, halves to even.
+/// Samples from weighted sums.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn scaled(sums: __m256i, scale: __m256) -> __m256i {
-    _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_cvtepi32_ps(sums), scale))
+fn rounded(sums: __m256i) -> [u8; 8] {
+    let words = _mm256_srai_epi32::<22>(_mm256_add_epi32(sums, _mm256_set1_epi32(MIDDLE)));
+    let words = _mm_packs_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+    _mm_cvtsi128_si64(_mm_packus_epi16(words, words)).to_le_bytes()
 }
 
-/// For each third of 48 bytes, where each plane's bytes go: a byte with the high bit set takes none.
-const MASKS: [[[u8; 16]; 3]; 3] = {
-    let mut masks = [[[0x80; 16]; 3]; 3];
-    let mut byte = 0;
-    while byte < 48 {
-        masks[byte / 16][byte % 3][byte % 16] = (byte / 3) as u8;
-        byte += 1;
-    }
-    masks
-};
-
 #[inline]
 #[target_feature(enable = "avx2")]
-fn load_128(bytes: &[u8]) -> __m128i {
-    assert!(bytes.len() >= 16);
-    // SAFETY: sixteen bytes were just counted; the instruction needs no alignment.
+fn load_128(bytes: &[u8; 16]) -> __m128i {
+    // SAFETY: sixteen bytes; the instruction needs no alignment.
     unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
 }
 
@@ -192,10 +253,10 @@ fn load_256(bytes: &[u8]) -> __m256i {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn store_128(bytes: &mut [u8], value: __m128i) {
-    assert!(bytes.len() >= 16);
-    // SAFETY: sixteen bytes were just counted; the instruction needs no alignment.
-    unsafe { _mm_storeu_si128(bytes.as_mut_ptr().cast(), value) }
+fn store_256(bytes: &mut [u8], value: __m256i) {
+    assert!(bytes.len() >= 32);
+    // SAFETY: thirty-two bytes were just counted; the instruction needs no alignment.
+    unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), value) }
 }
 
 #[inline]
@@ -206,9 +267,24 @@ fn load_words(words: &[i16]) -> __m128i {
     unsafe { _mm_loadu_si128(words.as_ptr().cast()) }
 }
 
+/// Eight words from `low` on, and eight from `high` on.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn store_256(words: &mut [i16], value: __m256i) {
+fn load_two(words: &[i16], low: u32, high: u32) -> __m256i {
+    _mm256_set_m128i(load_words(&words[high as usize..][..8]), load_words(&words[low as usize..][..8]))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn load_more_words(words: &[i16]) -> __m256i {
+    assert!(words.len() >= 16);
+    // SAFETY: sixteen words of two bytes were just counted; the instruction needs no alignment.
+    unsafe { _mm256_loadu_si256(words.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn store_words(words: &mut [i16], value: __m256i) {
     assert!(words.len() >= 16);
     // SAFETY: sixteen words of two bytes were just counted; the instruction needs no alignment.
     unsafe { _mm256_storeu_si256(words.as_mut_ptr().cast(), value) }

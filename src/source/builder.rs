@@ -209,7 +209,7 @@ impl FrameSourceBuilder {
         self.config.check()?;
         self.provider.check()?;
         self.selection.checked()?;
-        self.output.checked()?;
+        self.output.check()?;
         if !(1..=MAX_BUFFER_FRAMES).contains(&self.buffer_frames) {
             let context = format!("buffer_frames of {} (1 to {MAX_BUFFER_FRAMES} is allowed)", self.buffer_frames);
             return Err(Error::new(ErrorKind::Config, context));
