@@ -55,6 +55,12 @@
 //! Nothing is lost in silence: [`FrameMeta::gap_before`] says what is missing before a frame and why, and counters tell
 //! the same. After a loss, output resumes at an IDR picture: nothing damaged is delivered as good.
 //!
+//! # Size
+//!
+//! [`Output::fit`], [`Output::exact`] and [`Output::letterbox`] scale pictures before their colours are converted, which
+//! costs less than a conversion in full size. Shrinking averages areas. [`Output::placement`] leads boxes that a detector
+//! finds in a frame back to the picture.
+//!
 //! # Limits
 //!
 //! H.264 only: progressive, 8 bits, 4:2:0 or monochrome, Baseline, Main or High profile, in fragmented MP4. MPEG-TS,

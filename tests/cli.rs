@@ -147,6 +147,21 @@ fn framemd5_is_what_ffmpeg_says() {
     }
 }
 
+/// The expectation is that of `ffmpeg -vf scale=320:180:flags=area+accurate_rnd -pix_fmt yuv420p -f framemd5`.
+#[test]
+fn scaled_frames_are_what_ffmpeg_says() {
+    let path = "hls/baseline_640x360/index.m3u8";
+    let run = frames(path, &["--size", "fit:320x180", "--write", "framemd5", "--max-frames", "3"]).expect(0);
+    let hashes = hashes(&run.stdout);
+    assert_eq!(
+        hashes,
+        ["9145f8d6a2af14ccf52ae31d6389a63f", "335ce5674113ca7a638724adeaa84237", "f99f455a68c597e0ef0fa80b00d1bd80"]
+    );
+    assert!(run.stdout.contains("#dimensions 0: 320x180\n"));
+    let run = frames(path, &["--size", "letterbox:64x64", "--write", "y4m", "--max-frames", "1"]);
+    assert!(run.stdout.starts_with("YUV4MPEG2 W64 H64 "));
+}
+
 #[test]
 fn framemd5_goes_on_when_the_size_changes() {
     let run = frames("hls/resolution_change/index.m3u8", &["--write", "framemd5"]).expect(0);
@@ -249,6 +264,8 @@ fn wrong_usage_is_told_and_is_2() {
         (&["frames", "--stream", "a", "--max-fragments", "5001"], &["max_fragments"]),
         (&["frames", "--url", "http://host", "--variant", "best"], &["adaptive, highest, lowest"]),
         (&["frames", "--url", "http://host", "--gap-fill", "black"], &["none, hold-last"]),
+        (&["frames", "--url", "http://host", "--size", "640x360"], &["native, fit:WIDTHxHEIGHT"]),
+        (&["frames", "--url", "http://host", "--size", "fit:0x360"], &["fit:0x360 (1 to 8192 is allowed"]),
         (&["frames", "--url", "http://host", "--buffer-frames", "0"], &["buffer_frames of 0"]),
         (&["frames", "--url", "http://host", "--metrics-port", "many"], &["a port such as 9100"]),
     ] {

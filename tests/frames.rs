@@ -207,3 +207,35 @@ async fn wrong_composition_offsets_do_not_shuffle_pictures() {
         assert!(frames.is_sorted_by_key(|frame| frame.meta().pts.ticks()), "{name}");
     }
 }
+
+#[tokio::test]
+async fn scaled_frames_keep_their_size_and_tell_the_videos() {
+    let server = file_server().await;
+    let url = format!("{}/hls/resolution_change/index.m3u8", server.uri());
+    for (output, sizes) in [
+        (Output::bgr().fit(800, 800), [(640, 360), (800, 450), (640, 360)]),
+        (Output::gray().exact(33, 17), [(33, 17); 3]),
+        (Output::i420().letterbox(320, 320).padding(114), [(320, 320); 3]),
+    ] {
+        let (frames, error) = read_all(&builder(&url).output(output).build().unwrap()).await;
+        assert!(error.is_none());
+        let changes: Vec<_> = frames.chunk_by(|_, next| !next.meta().resolution_changed).map(|part| &part[0]).collect();
+        let sources: Vec<_> = changes.iter().map(|frame| frame.meta().source_size).collect();
+        assert_eq!(sources, [(640, 360), (1280, 720), (640, 360)]);
+        assert_eq!(changes.iter().map(|frame| (frame.width(), frame.height())).collect::<Vec<_>>(), sizes);
+        assert!(
+            frames
+                .iter()
+                .all(|frame| { frame.data().len() == frame.format().frame_bytes(frame.width(), frame.height()) })
+        );
+    }
+}
+
+#[test]
+fn sizes_that_cannot_be_are_refused() {
+    for output in [Output::bgr().fit(0, 1), Output::bgr().exact(8193, 1), Output::bgr().letterbox(1, 9000)] {
+        let error = builder("http://host/a.m3u8").output(output).build().unwrap_err();
+        assert_eq!(error.kind(), kvs_hls::ErrorKind::Config);
+        assert!(error.to_string().contains("1 to 8192 is allowed"), "{error}");
+    }
+}

@@ -71,11 +71,11 @@ impl ColorSpace {
         Self { matrix, range }
     }
 
-    /// Luma of black.
-    pub(crate) const fn black(self) -> u8 {
+    /// Luma of a gray that is given in full range.
+    pub(crate) const fn luma_of(self, gray: u8) -> u8 {
         match self.range {
-            ColorRange::Limited => 16,
-            ColorRange::Full => 0,
+            ColorRange::Limited => 16 + ((gray as u16 * 219 + 127) / 255) as u8,
+            ColorRange::Full => gray,
         }
     }
 }

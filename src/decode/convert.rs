@@ -55,6 +55,7 @@ impl Converter {
         }
         let space = output.color_of(picture);
         let stride = format.stride(frame_width);
+        let padding = output.padding_gray();
         let is_boxed = (at.width, at.height) != (frame_width, frame_height);
         match format {
             PixelFormat::I420 => {
@@ -62,7 +63,7 @@ impl Converter {
                 let (luma, chroma) = out.split_at_mut(frame_width * frame_height);
                 let (blue, red) = chroma.split_at_mut(frame_chroma_width * frame_chroma_height);
                 if is_boxed {
-                    luma.fill(space.black());
+                    luma.fill(space.luma_of(padding));
                     blue.fill(128);
                     red.fill(128);
                 }
@@ -73,7 +74,7 @@ impl Converter {
             }
             PixelFormat::Gray => {
                 if is_boxed {
-                    out.fill(0);
+                    out.fill(padding);
                 }
                 let out = &mut out[at.y * stride + at.x..];
                 match space.range {
@@ -83,7 +84,7 @@ impl Converter {
             }
             PixelFormat::Bgr | PixelFormat::Rgb => {
                 if is_boxed {
-                    out.fill(0);
+                    out.fill(padding);
                 }
                 let is_rgb = format == PixelFormat::Rgb;
                 let (weights, chroma) = (Weights::new(space, is_rgb), if is_rgb { [v, u] } else { [u, v] });
@@ -100,21 +101,19 @@ pub fn convert(picture: &Picture<'_>, output: Output, out: &mut [u8]) -> bool {
     Converter::default().convert(picture, output, out)
 }
 
-/// Luma in full range, from limited: 255 / 219, of which 6 bits after the point are rounded away.
-#[inline(always)]
-pub(super) fn stretched(luma: u8) -> u8 {
-    let above_black = i16::from(luma.saturating_sub(16).min(219));
-    ((product(above_black << 7, 19_077) + 32) >> 6) as u8
-}
+/// 255 / 219 with 14 bits after the point.
+pub(super) const STRETCH: i16 = 19_077;
 
+/// Limited to full range.
 fn stretch(luma: Rows<'_>, out: &mut [u8], stride: usize) {
     for (row, out) in luma.iter().zip(out.chunks_mut(stride)) {
         #[cfg(target_arch = "x86_64")]
-        if super::simd::stretch(row, out) {
-            continue;
-        }
-        for (out, &luma) in out.iter_mut().zip(row) {
-            *out = stretched(luma);
+        let done = super::simd::stretch(row, &mut out[..row.len()]);
+        #[cfg(not(target_arch = "x86_64"))]
+        let done = 0;
+        for (out, &luma) in out.iter_mut().zip(row).skip(done) {
+            let above_black = i16::from(luma.saturating_sub(16).min(219));
+            *out = ((product(above_black << 7, STRETCH) + 32) >> 6) as u8;
         }
     }
 }
@@ -339,15 +338,20 @@ mod tests {
 
     #[test]
     fn gray_is_luma_in_full_range() {
-        let luma = [0, 16, 126, 235, 255];
-        let convert_gray = |range| {
-            let mut out = [9; 5];
+        // Every value where the fast kernel works, and once more behind it.
+        let luma: Vec<u8> = (0..=255).chain(0..=30).chain(225..=255).collect();
+        for range in [ColorRange::Limited, ColorRange::Full] {
             let space = ColorSpace::new(ColorMatrix::Bt601, range);
-            assert!(convert(&picture([&luma, &[128; 3], &[128; 3]], [5, 3], 5, 1, space), Output::gray(), &mut out));
-            out
-        };
-        assert_eq!(convert_gray(ColorRange::Full), luma);
-        assert_eq!(convert_gray(ColorRange::Limited), [0, 0, 128, 255, 255]);
+            let mut out = vec![9; luma.len()];
+            let picture = picture([&luma, &[128; 160], &[128; 160]], [luma.len(), 160], luma.len(), 1, space);
+            assert!(convert(&picture, Output::gray(), &mut out));
+            for (&luma, &got) in luma.iter().zip(&out) {
+                let [_, _, want] = exact(space, luma, 128, 128);
+                assert!((f64::from(got) - want).abs() <= 1.0, "{range}: {luma} becomes {got}, not {want}");
+            }
+            let want = if range == ColorRange::Limited { [0, 128, 255] } else { [16, 126, 235] };
+            assert_eq!([out[16], out[126], out[235]], want);
+        }
     }
 
     #[test]
@@ -360,6 +364,58 @@ mod tests {
         rows(luma, [&u, &v], fast.each_mut().map(|row| &mut row[..]), &weights);
         rows_portable(luma, [&u, &v], portable.each_mut().map(|row| &mut row[..]), &weights, 0);
         assert_eq!(fast, portable);
+    }
+
+    /// A letterbox is the fitted frame within its padding, in every format; sizes are odd.
+    #[test]
+    fn letterboxes_hold_the_fitted_picture() {
+        let space = ColorSpace::new(ColorMatrix::Bt709, ColorRange::Limited);
+        let planes: [Vec<u8>; 3] = [7, 13, 5].map(|step| (0..101 * 67).map(|i| (i * step / 3) as u8).collect());
+        let picture = picture([&planes[0], &planes[1], &planes[2]], [101, 51], 101, 67, space);
+        let mut converter = Converter::default();
+        for (box_width, box_height) in [(71, 71), (40, 133), (201, 99), (101, 67), (1, 1), (64, 20)] {
+            for format in [PixelFormat::Bgr, PixelFormat::Rgb, PixelFormat::Gray] {
+                let output = Output::new(format).padding(114);
+                let at = output.letterbox(box_width, box_height).placement(101, 67);
+                let mut fitted = vec![0; format.frame_bytes(at.width, at.height)];
+                assert!(converter.convert(&picture, output.fit(box_width, box_height), &mut fitted));
+                let mut boxed = vec![1; format.frame_bytes(box_width, box_height)];
+                assert!(converter.convert(&picture, output.letterbox(box_width, box_height), &mut boxed));
+                let (mut want, pixel) = (vec![114; boxed.len()], format.stride(1));
+                for (row, fitted) in fitted.chunks(at.width * pixel).enumerate() {
+                    want[((at.y + row) * box_width + at.x) * pixel..][..fitted.len()].copy_from_slice(fitted);
+                }
+                assert_eq!(boxed, want, "{format} in {box_width}x{box_height}");
+            }
+        }
+        let mut boxed = vec![1; PixelFormat::I420.frame_bytes(64, 48)];
+        assert!(converter.convert(&picture, Output::i420().letterbox(64, 48).padding(114), &mut boxed));
+        let at = Output::i420().letterbox(64, 48).placement(101, 67);
+        assert_eq!((at.x, at.y, at.width, at.height), (0, 2, 64, 42));
+        let (luma, chroma) = boxed.split_at(64 * 48);
+        assert!(luma[..64 * 2].iter().chain(&luma[64 * 44..]).all(|&luma| luma == 114)); // 16 + 114 * 219 / 255
+        assert!(chroma[..32].iter().chain(&chroma[32 * 22..32 * 25]).all(|&chroma| chroma == 128));
+    }
+
+    #[test]
+    fn scaled_colours_are_those_of_scaled_planes() {
+        let space = ColorSpace::new(ColorMatrix::Bt601, ColorRange::Full);
+        let planes: [Vec<u8>; 3] = [7, 13, 5].map(|step| (0..300 * 90).map(|i| (i * step / 4) as u8).collect());
+        for (width, height) in [(150, 45), (100, 30), (77, 31), (301, 95)] {
+            let mut small = vec![0; PixelFormat::I420.frame_bytes(width, height)];
+            let source = picture([&planes[0], &planes[1], &planes[2]], [300, 150], 300, 90, space);
+            assert!(convert(&source, Output::i420().exact(width, height), &mut small));
+            let (luma, chroma) = small.split_at(width * height);
+            let (u, v) = chroma.split_at(chroma.len() / 2);
+            let scaled = picture([luma, u, v], [width, width.div_ceil(2)], width, height, space);
+            for format in [PixelFormat::Bgr, PixelFormat::Rgb, PixelFormat::Gray] {
+                let mut want = vec![0; format.frame_bytes(width, height)];
+                let mut got = want.clone();
+                assert!(convert(&scaled, Output::new(format), &mut want));
+                assert!(convert(&source, Output::new(format).exact(width, height), &mut got));
+                assert_eq!(got, want, "{format} of {width}x{height}");
+            }
+        }
     }
 
     #[test]

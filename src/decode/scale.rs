@@ -254,6 +254,34 @@ mod tests {
         }
     }
 
+    /// A plane of 24 by 12 through `ffmpeg -vf scale=…:flags=area+accurate_rnd`.
+    #[test]
+    fn ffmpeg_says_the_same() {
+        let sample = |x: usize, y: usize| {
+            let check = if (x / 5 + y / 4) % 2 == 0 { 0 } else { 90 };
+            (x * x * 7 + y * y * 11 + x * y * 5 + check) as u8
+        };
+        let plane: Vec<u8> = (0..12).flat_map(|y| (0..24).map(move |x| sample(x, y))).collect();
+        let mut scaler = Scaler::default();
+        let third = [
+            35, 100, 121, 149, 133, 108, 117, 108, 104, 146, 104, 114, 127, 168, 148, 151, 141, 142, 117, 143, 116,
+            117, 142, 104, 145, 89, 160, 180, 129, 182, 98, 139,
+        ];
+        assert_eq!(scaler.scale(rows(&plane, (24, 12)), 8, 4).plane, third);
+        let quarter = [74, 112, 139, 135, 108, 132, 118, 133, 125, 118, 148, 112, 126, 132, 159, 139, 144, 136];
+        assert_eq!(scaler.scale(rows(&plane, (24, 12)), 6, 3).plane, quarter);
+        // Where borders lie within samples.
+        let two_thirds = [
+            7, 27, 89, 55, 131, 93, 179, 137, 180, 141, 145, 105, 89, 159, 69, 141, 38, 68, 140, 115, 145, 116, 99,
+            180, 121, 91, 106, 75, 70, 148, 70, 151, 77, 118, 147, 150, 61, 157, 145, 106, 118, 155, 153, 190, 171,
+            129, 199, 120,
+        ];
+        let scaled = scaler.scale(rows(&plane, (24, 12)), 16, 8);
+        for (got, want) in scaled.plane.iter().zip(two_thirds) {
+            assert!(got.abs_diff(want) <= 1, "{got} is not {want}");
+        }
+    }
+
     #[test]
     fn padding_between_rows_is_not_looked_at() {
         let (plane, mut scaler) = (noise(50 * 9), Scaler::default());

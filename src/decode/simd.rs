@@ -11,7 +11,7 @@
 
 use std::arch::x86_64::*;
 
-use super::convert::{Rows, Weights, stretched};
+use super::convert::{Rows, STRETCH, Weights};
 use super::scale::{Axis, FEW_COLUMNS, FEW_ROWS, LANES, MIDDLE};
 
 /// Pixels or samples that one step takes.
@@ -110,20 +110,30 @@ const THIRDS: [[u8; 16]; 3] = {
     thirds
 };
 
-/// Limited to full range; whether it was done, which it is where there is AVX2.
-pub(super) fn stretch(luma: &[u8], out: &mut [u8]) -> bool {
-    #[target_feature(enable = "avx2")]
-    fn stretch_avx2(luma: &[u8], out: &mut [u8]) {
-        for (out, &luma) in out.iter_mut().zip(luma) {
-            *out = stretched(luma);
-        }
+/// Limited to full range for as many samples as whole steps hold; answers their number, none without AVX2.
+pub(super) fn stretch(luma: &[u8], out: &mut [u8]) -> usize {
+    if !is_x86_feature_detected!("avx2") {
+        return 0;
     }
-    let is_able = is_x86_feature_detected!("avx2");
-    if is_able {
-        // SAFETY: the processor has AVX2.
-        unsafe { stretch_avx2(luma, out) }
+    // SAFETY: the processor has AVX2.
+    unsafe { stretch_avx2(luma, out) }
+}
+
+#[target_feature(enable = "avx2")]
+fn stretch_avx2(luma: &[u8], out: &mut [u8]) -> usize {
+    let (zero, half, scale) = (_mm256_setzero_si256(), _mm256_set1_epi16(32), _mm256_set1_epi16(STRETCH));
+    let (black, white) = (_mm256_set1_epi8(16), _mm256_set1_epi8(219_u8 as i8));
+    let steps = out.as_chunks_mut::<STEP>().0.iter_mut().zip(luma.as_chunks::<STEP>().0);
+    let done = steps.len() * STEP;
+    for (out, luma) in steps {
+        let luma = _mm256_min_epu8(_mm256_subs_epu8(load_256(luma), black), white);
+        let low = _mm256_srli_epi16::<1>(_mm256_unpacklo_epi8(zero, luma));
+        let high = _mm256_srli_epi16::<1>(_mm256_unpackhi_epi8(zero, luma));
+        let low = _mm256_srai_epi16::<6>(_mm256_add_epi16(_mm256_mulhrs_epi16(low, scale), half));
+        let high = _mm256_srai_epi16::<6>(_mm256_add_epi16(_mm256_mulhrs_epi16(high, scale), half));
+        store_256(out, _mm256_packus_epi16(low, high));
     }
-    is_able
+    done
 }
 
 /// Weighted sums of few rows for as many columns as whole steps hold; answers their number, none without AVX2.

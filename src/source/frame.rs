@@ -74,7 +74,8 @@ pub struct FrameMeta {
     /// Whose clock that is.
     pub time_origin: TimeOrigin,
     /// Width and height of the video's picture, which the frame's own may differ from
-    /// ([`Output::size`](crate::Output::size)).
+    /// ([`Output::size`](crate::Output::size)). With them [`Output::placement`](crate::Output::placement) leads from a
+    /// point of the frame to the point of the picture.
     pub source_size: (usize, usize),
     /// Width and height of a pixel of the video, where the stream states it: most cameras have square ones.
     pub sample_aspect_ratio: Option<(u16, u16)>,

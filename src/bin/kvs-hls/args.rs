@@ -7,7 +7,9 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use kvs_hls::hls::{LiveEdge, ReloadPolicy};
 use kvs_hls::sim;
-use kvs_hls::{ColorMatrix, ColorRange, Config, Delivery, FrameSelection, GapFill, Pacing, PixelFormat, VariantChoice};
+use kvs_hls::{
+    ColorMatrix, ColorRange, Config, Delivery, FrameSelection, GapFill, Pacing, PixelFormat, Size, VariantChoice,
+};
 
 use crate::metrics::listen_address;
 use crate::source::{Kinesis, Source};
@@ -56,7 +58,7 @@ Examples:
   kvs-hls frames --stream my-camera --playback on-demand --start 2026-01-31T12:00:00Z --end 2026-01-31T13:00:00Z
   kvs-hls frames --url \"$URL\" --write raw --pixel rgb --duration 10s > frames.rgb
   kvs-hls frames --url \"$URL\" --write y4m | ffplay -
-  kvs-hls frames --url \"$URL\" --write png --out shots --select keyframes
+  kvs-hls frames --url \"$URL\" --write png --out shots --select keyframes --size fit:640x360
   kvs-hls frames --url \"$URL\" --write framemd5 --out frames.md5")]
 pub struct FramesArgs {
     /// Stop after so many frames
@@ -74,6 +76,10 @@ pub struct FramesArgs {
     /// Pixel format: `bgr`, `rgb`, `gray` or `i420`; the default suits what is written (bgr where all suit)
     #[arg(long, value_name = "FORMAT")]
     pub pixel: Option<PixelFormat>,
+
+    /// Size of frames: `native`, or `fit:WxH` (within, aspect ratio kept), `exact:WxH`, `letterbox:WxH` (black around)
+    #[arg(long, value_name = "SIZE", default_value_t)]
+    pub size: Size,
 
     /// What to write
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]

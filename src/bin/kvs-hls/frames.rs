@@ -67,7 +67,7 @@ pub async fn run(args: FramesArgs) -> Result<(), Failure> {
 
 fn source(args: &FramesArgs, registry: &Registry) -> Result<FrameSource, Failure> {
     let reading = &args.reading;
-    let mut output = Output::new(write::pixel_format(args.write, args.pixel)?);
+    let mut output = Output::new(write::pixel_format(args.write, args.pixel)?).size(args.size);
     if let Some(matrix) = reading.matrix {
         output = output.matrix(matrix);
     }
