@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use kvs_hls::decode::{Openh264Decoder, Picture};
 use kvs_hls::fmp4::{Demuxer, InitSegment};
 use kvs_hls::h264::AccessUnit;
-use kvs_hls::{Decoder, Error, Limits};
+use kvs_hls::{Decoder, Error, Limits, Output};
 use support::{builder, file_server};
 
 thread_local! {
@@ -85,10 +85,13 @@ fn frames_are_made_and_handed_out_in_buffers_that_were_there() {
     let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let server = runtime.block_on(file_server());
-    for (name, frames_a_segment) in [("baseline_640x360", 25), ("high_bframes_pyramid_640x360", 25)] {
+    for (name, frames_a_segment, output) in [
+        ("baseline_640x360", 25, Output::bgr()),
+        ("high_bframes_pyramid_640x360", 25, Output::rgb().letterbox(320, 320)),
+    ] {
         let url = format!("{}/hls/{name}/index.m3u8", server.uri());
         let decoder = |limits: &Limits| Box::new(Uncounted(Openh264Decoder::new(limits.clone()))) as Box<dyn Decoder>;
-        let source = builder(&url).decode_ahead(1).decoder(decoder).build().unwrap();
+        let source = builder(&url).output(output).decode_ahead(1).decoder(decoder).build().unwrap();
         let mut frames = source.start().unwrap().blocking();
         let mut counts = Vec::new();
         // The consumer's side counts as well.

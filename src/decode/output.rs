@@ -267,7 +267,7 @@ impl Output {
                 let (width, height) = within(source, frame_width, frame_height);
                 // Even, so that chroma samples stay with their pixels.
                 let spare = [frame_width.saturating_sub(width), frame_height.saturating_sub(height)];
-                let [x, y] = spare.map(|spare| spare / 2 & !1);
+                let [x, y] = spare.map(|spare| (spare / 2) & !1);
                 Placement { x, y, width, height, source }
             }
         }

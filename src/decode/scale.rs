@@ -75,7 +75,7 @@ impl Axis {
             return;
         }
         let is_growing = target > source;
-        let taps = if is_growing { 2 } else { source.div_ceil(target) + usize::from(source % target != 0) };
+        let taps = if is_growing { 2 } else { source.div_ceil(target) + usize::from(!source.is_multiple_of(target)) };
         (self.source, self.target) = (source, target);
         self.taps = taps.next_multiple_of(if taps > group && group > 1 { LANES } else { group });
         self.first.clear();
@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn ffmpeg_says_the_same() {
         let sample = |x: usize, y: usize| {
-            let check = if (x / 5 + y / 4) % 2 == 0 { 0 } else { 90 };
+            let check = if (x / 5 + y / 4).is_multiple_of(2) { 0 } else { 90 };
             (x * x * 7 + y * y * 11 + x * y * 5 + check) as u8
         };
         let plane: Vec<u8> = (0..12).flat_map(|y| (0..24).map(move |x| sample(x, y))).collect();
