@@ -181,6 +181,10 @@ pub fn media_segment(data: &[u8]) {
     };
     let of_cut = demux(&init, &segment.slice(..cut), &limits);
     assert!(places(&units).starts_with(&places(&of_cut)));
+    if let Ok(prefix) = Demuxer::new(init, limits).peek(segment.slice(..cut)) {
+        assert!(places(&units).starts_with(&places(prefix.units())));
+        assert!(prefix.closed() <= prefix.units().len());
+    }
 }
 
 /// Demuxes and checks what holds for every input.

@@ -33,8 +33,9 @@
 //! # Latency and back-pressure
 //!
 //! A live source begins with the newest listed segment, so the first frame is about as old as a segment is long, plus the
-//! server's delay and up to one reload interval. Segments come whole, hence frames come in bursts. A few decoded frames
-//! wait for the consumer; when they are not taken, the decoder rests, then the downloads. What happens after that is the
+//! server's delay and up to one reload interval. A segment is listed when it is complete, hence frames come in bursts; over
+//! a slow network they come while the segment is still being loaded, each as soon as its last byte is there. A few decoded
+//! frames wait for the consumer; when they are not taken, the decoder rests, then the downloads. What happens after that is the
 //! choice of [`Delivery`]. [`Pacing::ByTime`] hands frames out in the rhythm of their capture instead.
 //!
 //! A finished playlist is downloaded ahead of the decoder ([`Limits::max_ahead_bytes`]), cut before its IDR pictures and

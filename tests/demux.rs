@@ -183,7 +183,12 @@ fn assert_inside(segment: &Bytes, units: &[AccessUnit]) {
 fn demux_damaged(init: &[u8], segment: Bytes, limits: &Limits) -> usize {
     let Ok(init) = InitSegment::parse(init, limits) else { return 0 };
     let mut units = Vec::new();
-    let result = Demuxer::new(init, limits.clone()).push(segment.clone(), &mut units);
+    let mut demuxer = Demuxer::new(init, limits.clone());
+    if let Ok(prefix) = demuxer.peek(segment.clone()) {
+        assert_inside(&segment, prefix.units());
+        assert!(prefix.closed() <= prefix.units().len() && prefix.times().count() <= limits.max_samples);
+    }
+    let result = demuxer.push(segment.clone(), &mut units);
     assert_inside(&segment, &units);
     assert!(units.len() <= limits.max_samples);
     assert!(units.iter().map(|unit| unit.data().len()).sum::<usize>() <= segment.len());
@@ -214,6 +219,76 @@ fn every_truncation_keeps_what_came_before() {
     // Each sample appears with its last byte, not later.
     assert_eq!(counts.iter().collect::<BTreeSet<_>>().len(), whole + 1);
     assert_eq!(counts[segment.len() - 1], whole - 1);
+}
+
+/// A segment comes byte by byte: what is closed can be taken at once, and nothing is missing or comes twice in the end.
+/// How many parts there were.
+#[track_caller]
+fn arrive(demuxer: &mut Demuxer, segment: &Bytes, step: usize, name: &str) -> usize {
+    let mut whole = Vec::new();
+    let before = demuxer.clone();
+    demuxer.push(segment.clone(), &mut whole).unwrap();
+    let content = |unit: &AccessUnit| (unit.data().clone(), unit.pts(), unit.dts(), unit.duration_ticks());
+    let (mut taken, mut parts) = (Vec::new(), 0);
+    for length in (0..=segment.len()).step_by(step) {
+        let Ok(prefix) = before.peek(segment.slice(..length)) else { continue };
+        let closed = prefix.closed();
+        assert!(closed >= taken.len(), "{name}: {length} bytes close less than fewer did");
+        assert!(closed <= prefix.units().len());
+        if closed > taken.len() {
+            parts += 1;
+            taken.extend(prefix.units()[taken.len()..closed].iter().map(content));
+            let latest = whole[..closed].iter().map(|unit| unit.pts().ticks()).max();
+            let earliest = whole[closed..].iter().map(|unit| unit.pts().ticks()).min();
+            assert!(earliest.is_none() || latest < earliest, "{name}: {latest:?} before {earliest:?}");
+            let first = |times: &mut dyn Iterator<Item = i64>| times.min();
+            assert_eq!(
+                first(&mut prefix.times().map(|pts| pts.ticks())),
+                first(&mut whole.iter().map(|unit| unit.pts().ticks())),
+                "{name}: the start is known with the first part"
+            );
+        }
+    }
+    let left = whole[taken.len()..].iter().map(content);
+    assert!(taken.iter().cloned().chain(left).eq(whole.iter().map(content)), "{name}");
+    parts
+}
+
+#[test]
+fn a_segment_can_be_taken_in_parts_that_are_closed_in_display_order() {
+    for (folder, part) in recordings() {
+        let init = InitSegment::parse(&part.init, &Limits::default()).unwrap();
+        let mut demuxer = Demuxer::new(init, Limits::default());
+        for (index, segment) in part.segments.iter().enumerate() {
+            arrive(&mut demuxer, segment, segment.len() / 200 + 1, &format!("{folder} {index}"));
+        }
+    }
+    // Frame by frame without B-frames, one group of B-frames after the other with them; chunks alike.
+    for (folder, frames, parts_of_each) in [
+        ("kvs_camera", 15, 14..=15),
+        ("bframes_closed_gop_160x90", 16, 4..=6),
+        ("chunks_one_frame", 25, 24..=25),
+        ("negative_cts_offsets", 25, 6..=25),
+    ] {
+        let part = parts(&fixtures().join("hls").join(folder)).remove(0);
+        let init = InitSegment::parse(&part.init, &Limits::default()).unwrap();
+        let mut demuxer = Demuxer::new(init, Limits::default());
+        for (index, segment) in part.segments.iter().enumerate() {
+            let parts = arrive(&mut demuxer, segment, 1 + segment.len() / 4000, folder);
+            assert!(parts_of_each.contains(&parts), "{folder} {index}: {parts} parts of {frames} frames");
+        }
+    }
+}
+
+#[test]
+fn looking_ahead_changes_nothing() {
+    let part = parts(&fixtures().join("hls/chunks_five_frames")).remove(0);
+    let demuxer = Demuxer::new(InitSegment::parse(&part.init, &Limits::default()).unwrap(), Limits::default());
+    let before = format!("{demuxer:?}");
+    let half = part.segments[0].slice(..part.segments[0].len() / 2);
+    let count = demuxer.peek(half.clone()).unwrap().units().len();
+    assert!(count > 0 && demuxer.peek(half).unwrap().units().len() == count);
+    assert_eq!(format!("{demuxer:?}"), before);
 }
 
 /// A linear congruential generator (Knuth's MMIX constants): the same changes on every run.

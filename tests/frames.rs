@@ -165,23 +165,6 @@ async fn selections_deliver_what_they_say() {
     }
 }
 
-/// Sets all composition offsets of a segment's `trun` boxes to zero, as some muxers do (ISO 14496-12 §8.8.8).
-fn without_composition_offsets(mut segment: Vec<u8>) -> Vec<u8> {
-    let starts: Vec<_> = segment.windows(4).enumerate().filter(|(_, name)| name == b"trun").map(|(at, _)| at).collect();
-    for at in starts {
-        let word = |segment: &[u8], at: usize| u32::from_be_bytes(segment[at..at + 4].try_into().unwrap());
-        let (flags, count) = (word(&segment, at + 4) & 0xff_ffff, word(&segment, at + 8));
-        assert!(flags & 0x800 != 0, "the fixture has composition offsets");
-        let row = (flags >> 8 & 0xf).count_ones() as usize * 4;
-        let mut end = at + 12 + [0x1, 0x4].iter().filter(|flag| flags & **flag != 0).count() * 4;
-        for _ in 0..count {
-            end += row;
-            segment[end - 4..end].fill(0);
-        }
-    }
-    segment
-}
-
 #[tokio::test]
 async fn wrong_composition_offsets_do_not_shuffle_pictures() {
     for name in ["bframes_closed_gop_160x90", "bframes_open_gop_160x90", "cavlc_bframes"] {
@@ -190,7 +173,7 @@ async fn wrong_composition_offsets_do_not_shuffle_pictures() {
         for entry in std::fs::read_dir(fixtures().join("hls").join(name)).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|extension| extension == "m4s") {
-                let body = without_composition_offsets(std::fs::read(&path).unwrap());
+                let body = support::without_composition_offsets(std::fs::read(&path).unwrap());
                 let route = format!("/hls/{name}/{}", path.file_name().unwrap().to_str().unwrap());
                 wiremock::Mock::given(wiremock::matchers::path(route))
                     .respond_with(wiremock::ResponseTemplate::new(200).set_body_bytes(body))

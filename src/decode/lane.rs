@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use super::order::{Corrector, earliest_next};
+use super::order::{Corrector, earliest_next, soonest};
 use super::pool::DecodePool;
 use super::select::{Planned, Selector};
 use super::strand::{Piece, Strand, Task};
@@ -23,7 +23,9 @@ use crate::time::Pts;
 /// What a lane is given, in order. `T` says where access units come from.
 #[derive(Debug)]
 pub(crate) enum Job<T> {
-    /// The access units of a segment, in decoding order.
+    /// Access units of a segment of which more will come. All of them are displayed before those that follow.
+    Part(Vec<AccessUnit>, T),
+    /// The access units of a segment, in decoding order, or what is left of them after its parts.
     Units(Vec<AccessUnit>, T),
     /// Something is missing here: output resumes at the next IDR picture, whose frame reports the gap.
     Break(Gap),
@@ -38,7 +40,7 @@ pub(crate) enum LaneStep<T> {
     Frame(LaneFrame<T>),
     /// An access unit could not be decoded; the frames up to the next IDR picture will be reported as a gap.
     Failed(Error),
-    /// All access units of a segment went through.
+    /// All access units of a segment went through: said once for each [`Job::Units`].
     SegmentDone(T),
     /// Everything before [`Job::Drain`] is out, with what was lost after the last frame.
     Drained(Option<Gap>),
@@ -104,6 +106,9 @@ struct Plan {
     /// The strand of the group that is being dealt.
     strand: usize,
     is_open: bool,
+    /// Whether the rest of a segment is to come, and the soonest display after decoding in what came of it, in ticks.
+    is_midway: bool,
+    soonest: Option<i64>,
     /// Segments in a row that began with an IDR picture.
     closed_segments: u32,
     has_sets_in_band: bool,
@@ -135,6 +140,8 @@ impl<T: Clone + Send + 'static> Lane<T> {
             width: 1,
             strand: 0,
             is_open: false,
+            is_midway: false,
+            soonest: None,
             closed_segments: 0,
             has_sets_in_band: false,
         };
@@ -163,9 +170,11 @@ impl<T: Clone + Send + 'static> Lane<T> {
     pub(crate) fn push(&self, job: Job<T>) {
         let plan = &mut *lock(&self.plan);
         match job {
-            Job::Units(units, origin) => self.deal(plan, units, &origin),
+            Job::Part(units, origin) => self.deal(plan, units, &origin, true),
+            Job::Units(units, origin) => self.deal(plan, units, &origin, false),
             Job::Break(gap) => {
                 plan.selector.interrupt();
+                plan.is_midway = false;
                 self.give(plan, Task::Break(gap));
             }
             Job::Drain => {
@@ -188,12 +197,23 @@ impl<T: Clone + Send + 'static> Lane<T> {
         }
     }
 
-    fn deal(&self, plan: &mut Plan, mut units: Vec<AccessUnit>, origin: &T) {
+    /// Whether presentation times were ever wrong. They are mended segment by segment: in a part of one, a picture that
+    /// belongs between its pictures may be missing. The group of pictures that shows it may suffer.
+    pub(crate) fn are_times_wrong(&self) -> bool {
+        lock(&self.plan).corrector.has_corrected
+    }
+
+    fn deal(&self, plan: &mut Plan, mut units: Vec<AccessUnit>, origin: &T, is_part: bool) {
         plan.corrector.correct(&mut units);
         let is_closed = units.first().is_some_and(AccessUnit::is_idr);
-        plan.closed_segments = if is_closed { plan.closed_segments.saturating_add(1) } else { 0 };
+        if !std::mem::replace(&mut plan.is_midway, is_part) {
+            plan.closed_segments = if is_closed { plan.closed_segments.saturating_add(1) } else { 0 };
+            plan.soonest = None;
+        }
+        plan.soonest = plan.soonest.into_iter().chain(soonest(&units)).min();
         // Where the next segment's times are not known yet, cameras go on as they did.
-        let end = if plan.closed_segments >= 2 { i128::MAX } else { earliest_next(&units) };
+        let is_end_closed = is_part || plan.closed_segments >= 2;
+        let end = if is_end_closed { i128::MAX } else { earliest_next(&units, plan.soonest.unwrap_or_default()) };
         let earliest = units.iter().map(|unit| unit.pts().as_nanos()).min().unwrap_or(i128::MAX);
         let mut pieces = plan.cut(units);
         let Some(last) = pieces.pop() else { return };
@@ -212,7 +232,7 @@ impl<T: Clone + Send + 'static> Lane<T> {
         if is_cut {
             self.begin_group(plan);
         }
-        self.give(plan, piece(last, is_closed || is_cut, end, true));
+        self.give(plan, piece(last, is_closed || is_cut, end, !is_part));
     }
 
     /// Ends the group that is being dealt: the next one goes to the next strand.
@@ -363,4 +383,133 @@ impl<T> LaneStep<T> {
 
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::decode::pool::{Turn, Work};
+    use crate::decode::{ColorMatrix, ColorRange, ColorSpace, Picture};
+    use crate::h264::AvcConfig;
+    use crate::time::{Dts, Timescale};
+
+    /// Gives a gray picture for each access unit.
+    struct Gray;
+
+    impl Decoder for Gray {
+        fn decode(&mut self, unit: &AccessUnit, out: &mut dyn FnMut(Picture<'_>)) -> Result<(), Error> {
+            out(Picture {
+                planes: [&[0; 4], &[128], &[128]],
+                strides: [2, 1],
+                width: 2,
+                height: 2,
+                color: ColorSpace { matrix: ColorMatrix::Bt601, range: ColorRange::Limited },
+                sample_aspect_ratio: None,
+                pts: unit.pts(),
+            });
+            Ok(())
+        }
+
+        fn drain(&mut self, _: &mut dyn FnMut(Picture<'_>)) -> Result<(), Error> {
+            Ok(())
+        }
+
+        fn reset(&mut self) {}
+    }
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<String>>>);
+
+    impl LaneOutput<char> for Log {
+        fn has_room(&self) -> bool {
+            true
+        }
+
+        fn step(&self, step: LaneStep<char>) {
+            lock(&self.0).push(match step {
+                LaneStep::Frame(frame) => format!("{}{}", frame.origin, frame.pts.ticks()),
+                LaneStep::Failed(_) => "failed".into(),
+                LaneStep::SegmentDone(origin) => format!("{origin} done"),
+                LaneStep::Drained(_) => "drained".into(),
+            });
+        }
+
+        fn decoded_in(&self, _: Duration) {}
+    }
+
+    fn lane() -> (Arc<Lane<char>>, Log) {
+        let pool = DecodePool::start(1, "test").unwrap();
+        pool.close(); // the test gives the turns
+        let options = LaneOptions {
+            make_decoder: Box::new(|| Box::new(Gray)),
+            selection: FrameSelection::All,
+            format: Output::gray(),
+            max_waiting_bytes: 1000,
+            clock: Arc::new(SystemClock),
+        };
+        let log = Log::default();
+        (Lane::new(Arc::new(pool), options, log.clone()), log)
+    }
+
+    /// The access units with these decoding times, of a group of pictures that begins with one at 0.
+    fn units(dts: std::ops::Range<i64>) -> Vec<AccessUnit> {
+        let config = Arc::new(AvcConfig::parse(&Bytes::from_static(&[1, 66, 0, 30, 0xff, 0xe0, 0])).unwrap());
+        let unit = |dts: i64| {
+            let pts = [1, 5, 3, 2, 4, 6, 9, 8, 7][dts as usize];
+            let slice = if dts == 0 { &[0, 0, 0, 1, 0x65] } else { &[0, 0, 0, 1, 0x41] };
+            let pts = Pts::new(pts, Timescale::new(10).unwrap());
+            AccessUnit::new(Bytes::from_static(slice), config.clone(), pts, Dts(dts), 1).unwrap()
+        };
+        dts.map(unit).collect()
+    }
+
+    fn strand(lane: &Lane<char>) -> Arc<Strand<char>> {
+        lock(&lane.strands)[0].clone()
+    }
+
+    /// What the lane says to these jobs.
+    fn said(lane: &Lane<char>, log: &Log, jobs: impl IntoIterator<Item = Job<char>>) -> String {
+        jobs.into_iter().for_each(|job| lane.push(job));
+        while strand(lane).turn() == Turn::Again {}
+        std::mem::take(&mut *lock(&log.0)).join(" ")
+    }
+
+    #[test]
+    fn parts_leave_at_once_and_their_segment_is_done_once() {
+        let (lane, log) = lane();
+        assert_eq!(said(&lane, &log, [Job::Part(units(0..1), 'a')]), "a1");
+        assert_eq!(said(&lane, &log, [Job::Part(units(1..5), 'a')]), "a2 a3 a4 a5");
+        assert_eq!(said(&lane, &log, [Job::Part(units(5..6), 'a'), Job::Units(units(6..9), 'a')]), "a6 a7 a8 a done");
+        assert_eq!(said(&lane, &log, [Job::Units(units(0..9), 'b')]), "a9 b1 b2 b3 b4 b5 b6 b7 b8 b9 b done");
+    }
+
+    #[test]
+    fn the_end_of_a_segment_knows_what_its_parts_were_like() {
+        let (lane, log) = lane();
+        said(&lane, &log, [Job::Part(units(0..5), 'a')]);
+        // It was decoded a tick before its display, but others a tick after theirs would have been: B-frames may follow.
+        assert_eq!(said(&lane, &log, [Job::Units(units(5..6), 'a')]), "a done");
+        assert_eq!(said(&lane, &log, [Job::Units(units(6..9), 'b')]), "a6 b7 b8 b done");
+    }
+
+    #[test]
+    fn a_download_that_breaks_off_and_its_second_try_are_each_done_once() {
+        let (lane, log) = lane();
+        assert_eq!(said(&lane, &log, [Job::Part(units(0..1), 'a'), Job::Units(Vec::new(), 'a')]), "a1 a done");
+        assert_eq!(said(&lane, &log, [Job::Part(units(1..5), 'a')]), "a2 a3 a4 a5");
+        assert_eq!(said(&lane, &log, [Job::Units(units(5..9), 'a')]), "a6 a7 a8 a done");
+    }
+
+    #[test]
+    fn a_crash_in_a_part_leaves_the_segment_to_its_rest() {
+        let (lane, log) = lane();
+        lane.push(Job::Part(units(0..1), 'a'));
+        assert_eq!(strand(&lane).turn(), Turn::Again);
+        strand(&lane).crashed();
+        assert_eq!(said(&lane, &log, [Job::Units(units(1..9), 'a')]), "failed a done");
+        assert_eq!(said(&lane, &log, [Job::Units(units(0..1), 'b')]), "b1 b done");
+    }
 }

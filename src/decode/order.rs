@@ -48,6 +48,8 @@ pub(crate) struct Corrector {
     pictures: PictureOrder,
     places: Vec<Place>,
     order: Vec<usize>,
+    /// Whether any time was ever wrong.
+    pub(crate) has_corrected: bool,
 }
 
 impl Corrector {
@@ -70,6 +72,7 @@ impl Corrector {
         if self.order.is_sorted_by(|&a, &b| ticks(units, a) < ticks(units, b)) {
             return;
         }
+        self.has_corrected = true;
         let mut times: Vec<i64> = units.iter().map(|unit| unit.pts().ticks()).collect();
         times.sort_unstable();
         let mut earliest = i64::MIN;
@@ -109,11 +112,15 @@ impl Horizon {
     }
 }
 
+/// The least time in ticks from the decoding of one of these to its display.
+pub(crate) fn soonest(units: &[AccessUnit]) -> Option<i64> {
+    units.iter().map(|unit| unit.pts().ticks().saturating_sub(unit.dts().0)).min()
+}
+
 /// The earliest display time that a segment after this one may hold, if it goes on in the same manner: its first sample
 /// is decoded when the last one here ends, and no sample is displayed sooner after its decoding than the soonest here.
-pub(crate) fn earliest_next(units: &[AccessUnit]) -> i128 {
+pub(crate) fn earliest_next(units: &[AccessUnit], soonest: i64) -> i128 {
     let Some(last) = units.last() else { return i128::MIN };
-    let soonest = units.iter().map(|unit| unit.pts().ticks().saturating_sub(unit.dts().0)).min().unwrap_or(0);
     let end = last.dts().0.saturating_add(i64::from(last.duration_ticks())).saturating_add(soonest);
     Pts::new(end, last.pts().timescale()).as_nanos()
 }
@@ -141,7 +148,7 @@ mod tests {
     fn displayed(pts: &[i64]) -> Vec<Vec<i64>> {
         let units = units(pts);
         let (mut order, mut horizon) = (DisplayOrder::default(), Horizon::default());
-        horizon.plan(units.iter().map(AccessUnit::pts), earliest_next(&units));
+        horizon.plan(units.iter().map(AccessUnit::pts), earliest_next(&units, soonest(&units).unwrap()));
         let step = |(index, unit): (usize, &AccessUnit)| {
             order.hold(unit.pts(), unit.pts().ticks());
             std::iter::from_fn(|| order.release(horizon.after(index))).map(|(_, pts)| pts).collect()

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::boxes::{Boxes, Cursor, FourCc, Mp4Box, Path};
 use super::look::Look;
 use super::traf::{Base, FragmentHeader, Run, decode_time};
-use super::{Defect, InitSegment, ParseError, Track};
+use super::{Defect, InitSegment, ParseError, Prefix, Track};
 use crate::h264::AccessUnit;
 use crate::limits::Limits;
 use crate::time::{Dts, Pts};
@@ -20,6 +20,8 @@ pub struct Demuxer {
     limits: Limits,
     /// Where the next fragment starts if it does not say so itself.
     next_dts: Option<i64>,
+    /// The least time in ticks from the decoding of a sample to its display.
+    soonest: Option<i64>,
 }
 
 /// The segment at hand.
@@ -32,13 +34,17 @@ struct Segment<'a> {
     bytes_left: u64,
     /// Whether a fragment of a track was seen that the initialization segment knows; else the first fragment's defect.
     known_track: Result<(), Option<ParseError>>,
+    has_moov: bool,
+    has_moof: bool,
+    /// Of a segment that is still on its way, the times of samples whose data is yet to come; else `None`.
+    announced: Option<Vec<Pts>>,
 }
 
 impl Demuxer {
     /// A demuxer for the media segments that belong to an initialization segment.
     #[must_use]
     pub fn new(init: impl Into<Arc<InitSegment>>, limits: Limits) -> Self {
-        Self { init: init.into(), limits, next_dts: None }
+        Self { init: init.into(), limits, next_dts: None, soonest: None }
     }
 
     /// The track that is demuxed.
@@ -62,28 +68,60 @@ impl Demuxer {
     /// When the segment is damaged, cut short, no fragmented MP4 or beyond the [`Limits`]. Access units in front of the
     /// defect are in `units` all the same, and are intact: of a segment that was cut short, all that arrived as a whole.
     pub fn push(&mut self, segment: Bytes, units: &mut Vec<AccessUnit>) -> Result<(), ParseError> {
-        Look::check(&segment)?;
+        let state = self.walk(&segment, None, units)?;
         let top = Cursor::new(&segment);
+        match (state.data.defect, state.known_track) {
+            (Some(defect), _) => Err(defect),
+            (None, _) if !state.has_moof && state.has_moov => Err(top.defect(Defect::MoovWithoutMoof)),
+            (None, _) if !state.has_moof => Err(top.defect(Defect::MissingBox(FourCc(*b"moof")))),
+            (None, Err(Some(unknown_track))) => Err(unknown_track),
+            (None, _) => Ok(()),
+        }
+    }
+
+    /// Looks at the beginning of a segment that is still on its way. The whole of it is to be [pushed](Self::push)
+    /// afterwards all the same.
+    ///
+    /// # Errors
+    /// When what is there is damaged, or too short to be understood: more of it may help.
+    pub fn peek(&self, beginning: Bytes) -> Result<Prefix, ParseError> {
+        let (mut ahead, mut units) = (self.clone(), Vec::new());
+        let state = ahead.walk(&beginning, Some(Vec::new()), &mut units)?;
+        let bound = ahead.next_dts.zip(ahead.soonest).and_then(|(dts, soonest)| dts.checked_add(soonest));
+        let bound = bound.map(|ticks| Pts::new(ticks, ahead.track().timescale()));
+        Ok(Prefix { units, announced: state.announced.unwrap_or_default(), bound })
+    }
+
+    fn walk<'a>(
+        &mut self,
+        segment: &'a Bytes,
+        announced: Option<Vec<Pts>>,
+        units: &mut Vec<AccessUnit>,
+    ) -> Result<Segment<'a>, ParseError> {
+        Look::check(segment)?;
+        let top = Cursor::new(segment);
         if segment.len() > self.limits.max_segment_bytes {
             let allowed = self.limits.max_segment_bytes;
             return Err(top.defect(Defect::TooMany { limit: "max_segment_bytes", allowed }));
         }
         let mut state = Segment {
-            bytes: &segment,
+            bytes: segment,
             data: MediaData::find(top),
             samples_left: self.limits.max_samples,
             bytes_left: top.left(),
             known_track: Err(None),
+            has_moov: false,
+            has_moof: false,
+            announced,
         };
-        let (mut has_moov, mut has_moof) = (false, false);
         for found in Boxes(top).map_while(Result::ok) {
             match &found.kind.0 {
                 b"moov" => {
-                    has_moov = true;
+                    state.has_moov = true;
                     self.replace_init(InitSegment::from_moov(&found, &self.limits)?);
                 }
                 b"moof" => {
-                    has_moof = true;
+                    state.has_moof = true;
                     if found.truncation().is_none() {
                         self.push_fragment(&found, &mut state, units)?;
                     }
@@ -91,20 +129,14 @@ impl Demuxer {
                 _ => {}
             }
         }
-        match (state.data.defect, state.known_track) {
-            (Some(defect), _) => Err(defect),
-            (None, _) if !has_moof && has_moov => Err(top.defect(Defect::MoovWithoutMoof)),
-            (None, _) if !has_moof => Err(top.defect(Defect::MissingBox(FourCc(*b"moof")))),
-            (None, Err(Some(unknown_track))) => Err(unknown_track),
-            (None, _) => Ok(()),
-        }
+        Ok(state)
     }
 
     /// An equal one changes nothing, so that access units keep sharing their configuration.
     fn replace_init(&mut self, init: InitSegment) {
         if *self.init != init {
             self.init = Arc::new(init);
-            self.next_dts = None;
+            (self.next_dts, self.soonest) = (None, None);
         }
     }
 
@@ -184,15 +216,21 @@ impl Demuxer {
                 let row = run.row()?;
                 let duration = row.duration.unwrap_or(header.sample_duration);
                 // A sample without data is no picture, but time passes.
-                if let Some(data) = segment.sample(&mut position, row.size.unwrap_or(header.sample_size))? {
-                    let start = position.saturating_sub(u64::try_from(data.len()).unwrap_or_default());
-                    let pts = dts
-                        .checked_add(row.composition_offset.into())
-                        .and_then(|pts| pts.checked_add(track.edit_shift_ticks()))
-                        .ok_or_else(overflow)?;
+                let size = row.size.unwrap_or(header.sample_size);
+                if size > 0 {
+                    let start = position;
+                    let data = segment.sample(&mut position, size)?;
+                    let delay = i64::from(row.composition_offset).checked_add(track.edit_shift_ticks());
+                    let pts = delay.and_then(|delay| dts.checked_add(delay)).ok_or_else(overflow)?;
+                    self.soonest = self.soonest.min(delay).or(delay);
                     let pts = Pts::new(pts, track.timescale());
-                    let unit = AccessUnit::new(data, Arc::clone(entry.config()), pts, Dts(dts), duration);
-                    units.push(unit.map_err(|error| in_data(start, Defect::H264(error)))?);
+                    match data {
+                        Some(data) => {
+                            let unit = AccessUnit::new(data, Arc::clone(entry.config()), pts, Dts(dts), duration);
+                            units.push(unit.map_err(|error| in_data(start, Defect::H264(error)))?);
+                        }
+                        None => segment.announced.get_or_insert_default().push(pts),
+                    }
                 }
                 dts = dts.checked_add(duration.into()).ok_or_else(overflow)?;
                 self.next_dts = Some(dts);
@@ -247,18 +285,21 @@ impl Segment<'_> {
         Ok(position)
     }
 
-    /// Takes the next sample and moves `position` behind it; `None` for one without data.
+    /// Takes the next sample and moves `position` behind it; `None` for one that is yet to come.
     fn sample(&mut self, position: &mut u64, size: u32) -> Result<Option<Bytes>, ParseError> {
-        if size == 0 {
-            return Ok(None);
-        }
         let (start, size) = (*position, u64::from(size));
-        let range = self.data.slice(start, size).ok_or_else(|| {
+        *position = start.saturating_add(size);
+        let range = self.data.slice(start, size);
+        if let Some(announced) = &self.announced
+            && (range.is_none() || !announced.is_empty())
+        {
+            return Ok(None); // with all that follow it, since access units are given in decoding order
+        }
+        let range = range.ok_or_else(|| {
             // The missing rest of a segment explains a sample that is not there.
             self.data.defect.clone().unwrap_or_else(|| in_data(start, Defect::SampleOutsideData { size }))
         })?;
         self.bytes_left = self.bytes_left.checked_sub(size).ok_or_else(|| in_data(start, Defect::SamplesOverlap))?;
-        *position = start.saturating_add(size);
         Ok(Some(self.bytes.slice(range)))
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! init segment  --InitSegment::parse--> tracks, the video track: timescale, sample entries, defaults, edit list
 //! media segment --Demuxer::push-------> access units: views into the segment, never copies
+//! its beginning --Demuxer::peek-------> the access units that are there, the times of those to come
 //! ```
 //!
 //! Only the boxes that matter are read: `moov/{mvhd, mvex/trex, trak/{tkhd, edts/elst, mdia/{mdhd, hdlr,
@@ -19,12 +20,14 @@ mod boxes;
 mod demux;
 mod init;
 mod look;
+mod prefix;
 mod sample_entry;
 mod traf;
 
 pub use boxes::FourCc;
 pub use demux::Demuxer;
 pub use init::{InitSegment, Track, TrackSummary};
+pub use prefix::Prefix;
 pub use sample_entry::SampleEntry;
 
 use std::fmt;

@@ -75,6 +75,12 @@ impl AccessUnit {
         Self { pts, ..self }
     }
 
+    /// The same access unit with a copy of its data, so that the segment's memory can go.
+    #[must_use]
+    pub(crate) fn detached(&self) -> Self {
+        Self { data: Bytes::copy_from_slice(&self.data), ..self.clone() }
+    }
+
     /// Decoding time, on the media timeline.
     #[must_use]
     pub const fn dts(&self) -> Dts {

@@ -7,6 +7,7 @@ use reqwest::{Client, StatusCode, header, redirect, retry};
 
 use super::refusal::Refusal;
 use super::{BoxFuture, Fetch, Request, Response};
+use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind};
 use crate::secret::SecretUrl;
 
@@ -21,6 +22,9 @@ const SILENCE: Duration = Duration::from_secs(10);
 const MAX_REDIRECTS: usize = 5;
 /// Memory taken on the word of a Content-Length; more comes with the bytes themselves.
 const FIRST_BYTES: usize = 1 << 20;
+/// From one look at a growing body to the next: about a frame, so that looking sooner would show nothing new. A body that
+/// comes within this time is never looked at before it is whole, and costs nothing more.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 impl HttpClient {
     /// A client of its own.
@@ -42,7 +46,7 @@ impl HttpClient {
         Ok(Self { client })
     }
 
-    async fn get(&self, request: Request) -> Result<Response, Error> {
+    async fn get(&self, request: Request, look: &mut (dyn FnMut(&[u8]) + Send)) -> Result<Response, Error> {
         let mut builder = self.client.get(request.url.expose().clone()).timeout(request.timeout);
         if let Some(range) = &request.range {
             // A range counts bytes of the file, so it must not come compressed.
@@ -76,11 +80,18 @@ impl HttpClient {
             return Err(too_large(announced));
         }
         let mut body = BytesMut::with_capacity((announced as usize).min(FIRST_BYTES));
+        let mut looked_at = SystemClock.now();
         while let Some(chunk) = response.chunk().await.map_err(|error| fault(error, &request.url))? {
             if body.len() + chunk.len() > max_bytes {
                 return Err(too_large((body.len() + chunk.len()) as u64));
             }
             body.extend_from_slice(&chunk);
+            let now = SystemClock.now();
+            // The whole file is not the part of it that was asked for.
+            if wanted.is_none() && now.saturating_duration_since(looked_at) >= LOOK_EVERY {
+                look(&body);
+                looked_at = now;
+            }
         }
         let url = SecretUrl::from(response.url().clone());
         let body = body.freeze();
@@ -144,6 +155,14 @@ fn fault(error: reqwest::Error, url: &SecretUrl) -> Error {
 
 impl Fetch for HttpClient {
     fn fetch(&self, request: Request) -> BoxFuture<'_, Result<Response, Error>> {
-        Box::pin(self.get(request))
+        Box::pin(async { self.get(request, &mut |_| ()).await })
+    }
+
+    fn fetch_watched<'a>(
+        &'a self,
+        request: Request,
+        look: &'a mut (dyn FnMut(&[u8]) + Send),
+    ) -> BoxFuture<'a, Result<Response, Error>> {
+        Box::pin(self.get(request, look))
     }
 }

@@ -78,4 +78,18 @@ pub trait Fetch: fmt::Debug + Send + Sync + 'static {
     /// `Network` with the status that was answered or the fault that happened, `Limit` for a body that is too large. No
     /// error text may hold the URL's query.
     fn fetch(&self, request: Request) -> BoxFuture<'_, Result<Response, Error>>;
+
+    /// The same for a body that is of use before it is whole: while it comes slowly, `look` is shown what has come of it
+    /// so far, from its first byte, a few times a second at most. Without effect unless implemented.
+    ///
+    /// # Errors
+    /// As [`fetch`](Self::fetch).
+    fn fetch_watched<'a>(
+        &'a self,
+        request: Request,
+        look: &'a mut (dyn FnMut(&[u8]) + Send),
+    ) -> BoxFuture<'a, Result<Response, Error>> {
+        let _ = look;
+        self.fetch(request)
+    }
 }

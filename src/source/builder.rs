@@ -305,7 +305,9 @@ impl Plan {
             rhythm: Default::default(),
             time_origin: TimeOrigin::Producer,
             bandwidth: None,
-            loading: (0, None),
+            loads: 0,
+            loading: None,
+            begun: None,
         };
         let (running, ended) = sync_channel(0);
         engine.spawn(async move {

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
+use bytes::Bytes;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::{debug, info, warn};
 
@@ -19,7 +20,7 @@ use crate::error::{Error, ErrorKind, Stage};
 use crate::fmp4::{Demuxer, InitSegment};
 use crate::gap::{Gap, GapCause};
 use crate::h264::AccessUnit;
-use crate::hls::{self, Segment};
+use crate::hls::{self, Identity, Segment};
 use crate::net::{Fetch, Request, Response};
 use crate::session::{Session, SessionProvider, SessionRequest, TimeOrigin};
 use crate::time::Pts;
@@ -38,22 +39,50 @@ pub(super) struct Origin {
     hole: AtomicBool,
 }
 
+/// The segment under way.
+#[derive(Debug)]
+pub(super) struct Loading {
+    segment: Segment,
+    generation: u32,
+    requested_at: Instant,
+    task: AbortHandle,
+    /// What has come of it so far, the newest only.
+    beginnings: mpsc::Receiver<Bytes>,
+    /// Whether the lane has anything of it from this request.
+    is_in_lane: bool,
+}
+
+/// A segment of which the lane has the first access units. It outlives a request that breaks off: the next one for the same
+/// segment goes on behind them.
+#[derive(Debug)]
+pub(super) struct Begun {
+    origin: Arc<Origin>,
+    count: usize,
+    /// The last of them.
+    last: AccessUnit,
+}
+
+impl Begun {
+    fn is_of(&self, segment: &Segment, generation: u32) -> bool {
+        match (Identity::of(&self.origin.segment), Identity::of(segment)) {
+            (Some(own), Some(other)) => own == other,
+            _ => self.origin.generation == generation && self.origin.segment.sequence == segment.sequence,
+        }
+    }
+
+    /// Whether a segment's access units begin with those that the lane has.
+    fn fits(&self, units: &[AccessUnit]) -> bool {
+        let last = self.count.checked_sub(1).and_then(|index| units.get(index));
+        last.is_some_and(|unit| unit.dts() == self.last.dts() && unit.data() == self.last.data())
+    }
+}
+
 /// Requests that came to an end.
 enum Done {
     Opened(Result<Session, Error>),
-    Playlist {
-        generation: u32,
-        requested_at: Instant,
-        result: Result<Response, Error>,
-    },
+    Playlist { generation: u32, requested_at: Instant, result: Result<Response, Error> },
     Init(Result<Response, Error>),
-    Segment {
-        load: u64,
-        segment: Box<Segment>,
-        generation: u32,
-        requested_at: Instant,
-        result: Result<Response, Error>,
-    },
+    Segment { load: u64, result: Result<Response, Error> },
 }
 
 /// What the lane has to tell the driver.
@@ -173,8 +202,10 @@ pub(super) struct Driver {
     pub(super) time_origin: TimeOrigin,
     /// Smoothed bits a second of segment downloads.
     pub(super) bandwidth: Option<f64>,
-    /// The segment under way: its count, and how to end it.
-    pub(super) loading: (u64, Option<AbortHandle>),
+    /// Counts the segments asked for.
+    pub(super) loads: u64,
+    pub(super) loading: Option<Loading>,
+    pub(super) begun: Option<Begun>,
 }
 
 impl Driver {
@@ -217,12 +248,13 @@ impl Driver {
                 () = self.shared.stop.notified() => return None,
                 () = self.inbox.notify.notified() => {}
                 Some(done) = tasks.join_next() => match done {
-                    Ok(Done::Segment { load, .. }) if load != self.loading.0 => {} // given up meanwhile
+                    Ok(Done::Segment { load, .. }) if load != self.loads => {} // given up meanwhile
                     Ok(done) => return Some(self.done(done)),
                     Err(error) if error.is_cancelled() => {}
                     Err(error) => return Some(Input::DecodeFailed(
                         Error::new(ErrorKind::Stopped, "task that panicked; please report this").with_source(error))),
                 },
+                Some(bytes) = newest(&mut self.loading) => self.begin(bytes),
                 () = self.shared.clock.sleep(wait) => if deadline.is_some_and(|time| time <= self.shared.clock.now()) {
                     return Some(Input::Tick);
                 },
@@ -253,22 +285,34 @@ impl Driver {
                 let fetch = self.fetch.clone();
                 tasks.spawn(async move { Done::Init(fetch.fetch(request).await) });
             }
-            Action::LoadSegment { segment, generation } => {
+            Action::LoadSegment { segment, generation, may_be_abandoned } => {
                 let request =
                     Request::new(segment.url.clone(), "max_segment_bytes", limits.max_segment_bytes, SEGMENT_TIMEOUT)
                         .range(segment.byte_range.map(range));
                 let fetch = self.fetch.clone();
-                self.loading.0 += 1;
-                let load = self.loading.0;
-                self.loading.1 = Some(tasks.spawn(async move {
-                    let result = fetch.fetch(request).await;
-                    Done::Segment { load, segment: Box::new(segment), generation, requested_at, result }
-                }));
+                let is_whole = may_be_abandoned || self.shared.needs_whole_segments();
+                self.begun = self.begun.take().filter(|begun| begun.is_of(&segment, generation));
+                self.loads += 1;
+                let load = self.loads;
+                let (sender, beginnings) = mpsc::channel(1);
+                let task = tasks.spawn(async move {
+                    let mut look = |bytes: &[u8]| {
+                        if let Ok(place) = sender.try_reserve() {
+                            place.send(Bytes::copy_from_slice(bytes));
+                        }
+                    };
+                    let result = match is_whole {
+                        true => fetch.fetch(request).await,
+                        false => fetch.fetch_watched(request, &mut look).await,
+                    };
+                    Done::Segment { load, result }
+                });
+                self.loading = Some(Loading { segment, generation, requested_at, task, beginnings, is_in_lane: false });
             }
             Action::AbandonSegment => {
-                self.loading.0 += 1;
-                if let Some(task) = self.loading.1.take() {
-                    task.abort();
+                self.loads += 1;
+                if let Some(loading) = self.loading.take() {
+                    loading.task.abort();
                 }
             }
             Action::Break(gap) => {
@@ -327,14 +371,28 @@ impl Driver {
                 self.demuxer = Some(Demuxer::new(init, self.shared.limits.clone()));
                 Ok(())
             })),
-            Done::Segment { segment, generation, requested_at, result, .. } => match result {
-                Ok(response) => {
-                    let download = self.measure(response.body.len(), requested_at);
-                    let (result, is_in_lane) = self.demux(*segment, generation, response);
-                    Input::Segment { result, is_in_lane, download: Some(download) }
+            Done::Segment { result, .. } => self.loaded(result),
+        }
+    }
+
+    /// The segment under way came, or broke off.
+    fn loaded(&mut self, result: Result<Response, Error>) -> Input {
+        let Some(loading) = self.loading.take() else {
+            return Input::Segment { result: result.map(drop), is_in_lane: false, download: None };
+        };
+        match result {
+            Ok(response) => {
+                let download = self.measure(response.body.len(), loading.requested_at);
+                let (result, is_in_lane) = self.demux(loading, response);
+                Input::Segment { result, is_in_lane, download: Some(download) }
+            }
+            Err(error) => {
+                if let Some(begun) = self.begun.as_ref().filter(|_| loading.is_in_lane) {
+                    // No more comes of this request: when the lane is through with what came, it has to say so.
+                    self.shared.give(Job::Units(Vec::new(), begun.origin.clone()));
                 }
-                Err(error) => Input::Segment { result: Err(error), is_in_lane: false, download: None },
-            },
+                Input::Segment { result: Err(error), is_in_lane: loading.is_in_lane, download: None }
+            }
         }
     }
 
@@ -352,9 +410,35 @@ impl Driver {
         Download { bytes, elapsed }
     }
 
-    /// Cuts a segment into access units for the lane, and says whether there were any.
-    fn demux(&mut self, segment: Segment, generation: u32, response: Response) -> (Result<(), Error>, bool) {
-        let arrived = self.shared.clock.wall();
+    /// Gives the lane what can be displayed of a segment that is still coming.
+    fn begin(&mut self, bytes: Bytes) {
+        let Some(loading) = self.loading.as_mut().filter(|_| !self.shared.needs_whole_segments()) else { return };
+        let prefix = match &self.demuxer {
+            Some(demuxer) => demuxer.peek(bytes),
+            None => InitSegment::parse(&bytes, &self.shared.limits)
+                .and_then(|init| Demuxer::new(init, self.shared.limits.clone()).peek(bytes)),
+        };
+        // What cannot be read now may be read when more of it is there.
+        let Ok(prefix) = prefix else { return };
+        let Some(times) = Times::of(prefix.times()) else { return };
+        let (origin, known) = match &self.begun {
+            Some(begun) if begun.fits(prefix.units()) => (Some(begun.origin.clone()), begun.count),
+            Some(_) => return,
+            None => (None, 0),
+        };
+        let units = prefix.units().get(known..prefix.closed()).unwrap_or_default();
+        // The lane may hold them for longer than this beginning is of use.
+        let units: Vec<_> = units.iter().map(AccessUnit::detached).collect();
+        let (Some(last), Some(interval)) = (units.last().cloned(), times.interval) else { return };
+        let (segment, generation) = (loading.segment.clone(), loading.generation);
+        loading.is_in_lane = true;
+        let origin = origin.unwrap_or_else(|| self.place(segment, generation, &times, times.last, interval));
+        self.begun = Some(Begun { origin: origin.clone(), count: known + units.len(), last });
+        self.shared.give(Job::Part(units, origin));
+    }
+
+    /// Cuts a segment into access units for the lane, and says whether it got any.
+    fn demux(&mut self, loading: Loading, response: Response) -> (Result<(), Error>, bool) {
         let mut units = Vec::new();
         let result = match &mut self.demuxer {
             Some(demuxer) => demuxer.push(response.body, &mut units),
@@ -366,22 +450,65 @@ impl Driver {
                 result
             }),
         };
-        let times = || units.iter().map(AccessUnit::pts);
-        let (Some(first), Some(last)) =
-            (times().min_by_key(|pts| pts.as_nanos()), times().max_by_key(|pts| pts.as_nanos()))
-        else {
-            return (result.map_err(Error::from), false);
+        let result = result.map_err(|error| Error::from(error).at(Stage::Segment));
+        let times = Times::of(units.iter().map(AccessUnit::pts)).map(|times| {
+            let (end, interval) = (end_of(&units, times.last), times.interval.unwrap_or(loading.segment.duration));
+            (times, end, interval)
+        });
+        let origin = match (self.begun.take(), times) {
+            (Some(begun), times) => {
+                if let Some((times, end, interval)) = times {
+                    self.rhythm.complete(times.span(&begun.origin.start, end, interval));
+                }
+                if !begun.fits(&units) {
+                    // Loaded again it is another one, to which the pictures decoded so far say nothing.
+                    self.shared.give(Job::Break(Gap::of_segments(GapCause::Damaged, 0)));
+                }
+                units.drain(..begun.count.min(units.len()));
+                begun.origin
+            }
+            (None, Some((times, end, interval))) => {
+                self.place(loading.segment, loading.generation, &times, end, interval)
+            }
+            (None, None) => return (result, false),
         };
-        let start = self.captures.start(&segment, self.time_origin, first, last, arrived);
-        let span = Span {
-            first: start.captured_at(first),
-            end: start.captured_at(end_of(&units, last)),
-            interval: longest_interval(&units).unwrap_or(segment.duration),
-        };
-        let hole = self.rhythm.has_hole(span) && start.origin != TimeOrigin::Arrival;
-        let origin = Arc::new(Origin { segment, generation, start, hole: hole.into() });
         self.shared.give(Job::Units(units, origin));
-        (result.map_err(|error| Error::from(error).at(Stage::Segment)), true)
+        (result, true)
+    }
+
+    /// Finds a segment's place in time, once for each.
+    fn place(&mut self, segment: Segment, generation: u32, times: &Times, end: Pts, interval: Duration) -> Arc<Origin> {
+        let arrived = self.shared.clock.wall();
+        let start = self.captures.start(&segment, self.time_origin, times.first, times.last, arrived);
+        let hole = self.rhythm.has_hole(times.span(&start, end, interval)) && start.origin != TimeOrigin::Arrival;
+        Arc::new(Origin { segment, generation, start, hole: hole.into() })
+    }
+}
+
+/// The newest of what has come of a segment, when there is more than before.
+async fn newest(loading: &mut Option<Loading>) -> Option<Bytes> {
+    loading.as_mut()?.beginnings.recv().await
+}
+
+/// The presentation times of a segment.
+struct Times {
+    first: Pts,
+    last: Pts,
+    /// The longest time from one picture to the next; `None` where there is one only.
+    interval: Option<Duration>,
+}
+
+impl Times {
+    fn of(times: impl Iterator<Item = Pts>) -> Option<Self> {
+        let mut times: Vec<_> = times.collect();
+        times.sort_unstable_by_key(|pts| pts.as_nanos());
+        let steps = times.iter().zip(times.iter().skip(1)).map(|(one, next)| next.as_nanos() - one.as_nanos());
+        let interval = steps.max().and_then(|nanos| u64::try_from(nanos).ok()).map(Duration::from_nanos);
+        Some(Self { first: *times.first()?, last: *times.last()?, interval })
+    }
+
+    fn span(&self, start: &Start, end: Pts, interval: Duration) -> Span {
+        Span { first: start.captured_at(self.first), end: start.captured_at(end), interval }
     }
 }
 
@@ -389,14 +516,6 @@ impl Driver {
 fn end_of(units: &[AccessUnit], last: Pts) -> Pts {
     let duration = units.iter().find(|unit| unit.pts() == last).map_or(0, AccessUnit::duration_ticks);
     Pts::new(last.ticks().saturating_add(duration.into()), last.timescale())
-}
-
-/// The longest time from one picture to the next.
-fn longest_interval(units: &[AccessUnit]) -> Option<Duration> {
-    let mut times: Vec<_> = units.iter().map(|unit| unit.pts().as_nanos()).collect();
-    times.sort_unstable();
-    let steps = times.iter().zip(times.iter().skip(1)).map(|(one, next)| next - one);
-    steps.max().and_then(|nanos| u64::try_from(nanos).ok()).map(Duration::from_nanos)
 }
 
 fn range(bytes: hls::ByteRange) -> std::ops::Range<u64> {

@@ -30,6 +30,11 @@ impl Rhythm {
         let between = next.first.duration_since(last.end).unwrap_or_default();
         between > usual.saturating_add(TOLERANCE)
     }
+
+    /// Takes the whole of a segment of which only the beginning was known before.
+    pub(super) fn complete(&mut self, whole: Span) {
+        self.last = Some(whole);
+    }
 }
 
 #[cfg(test)]

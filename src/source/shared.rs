@@ -126,6 +126,11 @@ impl Shared {
         }
     }
 
+    /// Whether segments are decoded whole only, because the stream's times are wrong.
+    pub(super) fn needs_whole_segments(&self) -> bool {
+        self.lane().is_some_and(|lane| lane.are_times_wrong())
+    }
+
     /// Tells the lane that there is room for frames.
     pub(super) fn schedule(&self) {
         if let Some(lane) = self.lane() {

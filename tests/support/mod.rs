@@ -176,6 +176,23 @@ impl Respond for SlidingPlaylist {
     }
 }
 
+/// Sets all composition offsets of a segment's `trun` boxes to zero, as some muxers do (ISO 14496-12 §8.8.8).
+pub fn without_composition_offsets(mut segment: Vec<u8>) -> Vec<u8> {
+    let starts: Vec<_> = segment.windows(4).enumerate().filter(|(_, name)| name == b"trun").map(|(at, _)| at).collect();
+    for at in starts {
+        let word = |segment: &[u8], at: usize| u32::from_be_bytes(segment[at..at + 4].try_into().unwrap());
+        let (flags, count) = (word(&segment, at + 4) & 0xff_ffff, word(&segment, at + 8));
+        assert!(flags & 0x800 != 0, "the fixture has composition offsets");
+        let row = (flags >> 8 & 0xf).count_ones() as usize * 4;
+        let mut end = at + 12 + [0x1, 0x4].iter().filter(|flag| flags & **flag != 0).count() * 4;
+        for _ in 0..count {
+            end += row;
+            segment[end - 4..end].fill(0);
+        }
+    }
+    segment
+}
+
 /// The n-th segment of the camera fixture, as a pattern for wiremock's `path_regex`.
 pub fn camera_segment(index: usize) -> String {
     let mut names: Vec<_> = std::fs::read_dir(fixtures().join("hls/kvs_camera"))

@@ -11,7 +11,7 @@ use crate::hls::{MediaPlaylist, VariantChoice};
 use crate::source::options::Delivery;
 
 /// Segments in the lane at most: one being decoded and one ready behind it.
-const LANE_SEGMENTS: usize = 2;
+pub(super) const LANE_SEGMENTS: usize = 2;
 /// Segments of an archive in the lane at most, however small.
 const MAX_AHEAD_SEGMENTS: usize = 256;
 /// Who wants the newest frame has no use for a backlog: what an outage piled up is left out.
@@ -87,10 +87,16 @@ impl Machine {
         }
     }
 
+    /// Whether another variant may be gone for, also while a segment is under way.
+    fn is_adaptive(&self) -> bool {
+        let has_choice = self.session.as_ref().is_none_or(|session| session.rungs.len() > 1);
+        has_choice && self.options.variant == VariantChoice::Adaptive
+    }
+
     /// When the download under way takes too long for its variant.
     pub(super) fn abandon_at(&self) -> Option<Instant> {
         let session = self.session.as_ref()?;
-        let is_adaptive = self.options.variant == VariantChoice::Adaptive && !self.has_ended;
+        let is_adaptive = self.is_adaptive() && !self.has_ended;
         let can_go_down = is_adaptive && session.rung > 0 && session.next_rung.is_none() && !self.is_abandoning;
         let duration = self.loading.as_ref().filter(|_| can_go_down)?.segment.duration;
         self.loading_since?.checked_add(duration.saturating_mul(ABANDON_AFTER))
@@ -227,7 +233,8 @@ impl Machine {
                 out.extend(self.queue.gap_before(&mut item).map(Action::Break));
                 self.lane_segments += 1;
                 self.loading_since = Some(now);
-                out.push(Action::LoadSegment { segment: item.segment.clone(), generation: item.generation });
+                let (segment, generation) = (item.segment.clone(), item.generation);
+                out.push(Action::LoadSegment { segment, generation, may_be_abandoned: self.is_adaptive() });
             }
         }
         (self.loading, self.elsewhere) = (Some(item), None);

@@ -1,3 +1,4 @@
+use super::media::LANE_SEGMENTS;
 use super::*;
 use crate::hls::{LiveEdge, VariantCaps, VariantChoice};
 use crate::limits::Limits;
@@ -78,7 +79,7 @@ impl Bench {
                 Action::OpenSession { .. } => "open".into(),
                 Action::LoadPlaylist { generation, .. } => format!("playlist of {generation}"),
                 Action::LoadInit(_) => "init".into(),
-                Action::LoadSegment { segment, generation } => {
+                Action::LoadSegment { segment, generation, .. } => {
                     let number = segment.fragment_number.map_or_else(
                         || segment.sequence.to_string(),
                         |number| number.as_str()[34..].parse::<u32>().unwrap().to_string(),
@@ -165,6 +166,30 @@ fn a_stream_is_opened_step_by_step() {
     assert_eq!(bench.said(), ["playlist of 1"]);
     bench.playlist(media_playlist(0, 3, 0, "a"));
     assert_eq!(bench.wait(), Duration::from_secs(1), "half of it when nothing changed");
+}
+
+#[test]
+fn what_came_before_a_download_broke_off_counts_until_the_lane_is_through_with_it() {
+    let mut bench = Bench::new(options());
+    bench.open(None);
+    bench.playlist(parse("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\na\n#EXTINF:2,\nb\n#EXT-X-ENDLIST\n"));
+    bench.said();
+    for _ in 0..LANE_SEGMENTS {
+        bench.input(Input::Segment { result: Err(network(503)), is_in_lane: true, download: None });
+        bench.now += Duration::from_secs(60);
+        bench.input(Input::Tick);
+    }
+    bench.said();
+    assert_eq!(bench.machine.lane_segments, LANE_SEGMENTS);
+    assert!(bench.machine.loading.is_none(), "the lane is full of beginnings");
+    bench.input(Input::SegmentDecoded);
+    assert!(bench.said().contains(&"segment 0 of 1".to_owned()));
+    bench.input(Input::Segment { result: Ok(()), is_in_lane: true, download: None });
+    (0..LANE_SEGMENTS).for_each(|_| bench.input(Input::SegmentDecoded));
+    assert_eq!(bench.said(), ["segment 1 of 1"]);
+    bench.input(Input::Segment { result: Ok(()), is_in_lane: true, download: None });
+    bench.input(Input::SegmentDecoded);
+    assert_eq!(bench.said(), ["drain"]);
 }
 
 #[test]

@@ -50,7 +50,8 @@ pub(crate) enum Input {
     Playlist { generation: u32, requested_at: Instant, result: Result<Playlist, Error> },
     /// An answer to [`Action::LoadInit`]: it was parsed and holds from now on.
     Init(Result<(), Error>),
-    /// An answer to [`Action::LoadSegment`]. What was demuxed before an error went to the lane, where anything was.
+    /// An answer to [`Action::LoadSegment`]. What was demuxed before an error went to the lane, where anything was, and
+    /// [`Input::SegmentDecoded`] will follow: a segment that is loaded again after that counts as another one there.
     Segment { result: Result<(), Error>, is_in_lane: bool, download: Option<Download> },
     /// The lane is through with a segment.
     SegmentDecoded,
@@ -79,9 +80,11 @@ pub(crate) enum Action {
         generation: u32,
     },
     LoadInit(Arc<InitRef>),
+    /// One that may be given up is not decoded before all of it has come.
     LoadSegment {
         segment: Segment,
         generation: u32,
+        may_be_abandoned: bool,
     },
     /// Give up the segment that is being loaded: it will be loaded from elsewhere.
     AbandonSegment,
