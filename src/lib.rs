@@ -71,7 +71,6 @@
 //!
 //! | feature | adds |
 //! | --- | --- |
-//! | `kvs` (default) | `KinesisSession`: sessions of Kinesis Video Streams through the AWS SDK |
 //! | `kvs` (default) | `KinesisSession`: sessions of Kinesis Video Streams through the AWS SDK. The SDK's own minimum Rust version counts for it: older compilers get older SDKs |
 //! | `sim` | the module `sim`: a simulated camera for tests without AWS |
 //! | `cli` | the program `kvs-hls`; implies `kvs` and `sim` |
