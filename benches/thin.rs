@@ -7,6 +7,7 @@
 //! ```sh
 //! cargo bench --bench thin                              # fixtures/hls/high_1080p, played until there are 1500 frames
 //! cargo bench --bench thin -- FOLDER --frames 3000 --pairs 9
+//! cargo bench --bench thin -- FOLDER --decode-ahead 2   # on several cores
 //! cargo bench --bench thin -- FOLDER --only source      # for a profiler
 //! ```
 //!
@@ -126,9 +127,10 @@ fn decode_bare(units: &[Vec<u8>], times: usize) {
 }
 
 /// Reads to the end; how many frames came.
-fn read_source(url: &str) -> usize {
+fn read_source(url: &str, ahead: usize) -> usize {
     let session = FixedUrl::new(url).expect("a URL");
-    let source = FrameSource::builder("thin", session).delivery(Delivery::All).build().expect("valid options");
+    let builder = FrameSource::builder("thin", session).delivery(Delivery::All).decode_ahead(ahead);
+    let source = builder.build().expect("valid options");
     let frames = source.start().expect("threads");
     frames.blocking().inspect(|frame| assert!(frame.is_ok(), "{frame:?}")).count()
 }
@@ -205,18 +207,20 @@ struct Options {
     folder: PathBuf,
     frames: usize,
     pairs: usize,
+    ahead: usize,
     only: Option<String>,
 }
 
 fn options(mut words: impl Iterator<Item = String>) -> Options {
     let folder = recording::fixtures().join("hls/high_1080p");
-    let mut options = Options { folder, frames: 1500, pairs: 5, only: None };
+    let mut options = Options { folder, frames: 1500, pairs: 5, ahead: 1, only: None };
     while let Some(word) = words.next() {
         let mut value = || words.next().unwrap_or_else(|| panic!("{word} wants a value"));
         let number = |text: String| text.parse().unwrap_or_else(|_| panic!("{text} is no number"));
         match word.as_str() {
             "--frames" => options.frames = number(value()),
             "--pairs" => options.pairs = number(value()).max(1),
+            "--decode-ahead" => options.ahead = number(value()),
             "--only" => options.only = Some(value()),
             "--quick" => (options.frames, options.pairs) = (500, 1),
             "--bench" => {} // from cargo
@@ -234,13 +238,13 @@ fn main() {
         let list = playlist(Path::new(folder), times.parse().expect("a number"));
         return serve(folder.into(), list);
     }
-    let Options { folder, frames, pairs, only } = options(words.into_iter());
+    let Options { folder, frames, pairs, ahead, only } = options(words.into_iter());
     let units = annex_b(&folder);
     let times = frames.div_ceil(units.len());
     let frames = units.len() * times;
     let (mut child, url) = server(&folder, times);
     let bare = || decode_bare(&units, times);
-    let source = || assert_eq!(read_source(&url), frames, "frames of the source");
+    let source = || assert_eq!(read_source(&url, ahead), frames, "frames of the source");
     match only.as_deref() {
         Some("bare") => (0..pairs).for_each(|_| bare()),
         Some("source") => (0..pairs).for_each(|_| source()),

@@ -13,7 +13,7 @@ use super::order::{Corrector, earliest_next, soonest};
 use super::pool::DecodePool;
 use super::select::{Planned, Selector};
 use super::strand::{Piece, Strand, Task};
-use super::{Decoder, FrameSelection, Output, PixelPool, Pixels};
+use super::{Decoder, FrameSelection, Output, Pixels};
 use crate::clock::Clock;
 use crate::error::Error;
 use crate::gap::Gap;
@@ -74,18 +74,20 @@ pub(crate) struct LaneOptions {
     pub(crate) make_decoder: Box<dyn Fn() -> Box<dyn Decoder> + Send + Sync>,
     pub(crate) selection: FrameSelection,
     pub(crate) format: Output,
-    /// Bytes of frames that wait behind those of an earlier group; also what is kept of buffers to be used again.
+    /// Bytes of frames that wait behind those of an earlier group.
     pub(crate) max_waiting_bytes: usize,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
+/// Frames may always wait in so much, however short the groups of pictures are.
+const MIN_WAITING_BYTES: usize = 16 << 20;
+
 /// One camera in the pool.
 pub(crate) struct Lane<T> {
     me: Weak<Self>,
-    pool: Arc<DecodePool>,
+    pub(super) pool: Arc<DecodePool>,
     output: Box<dyn LaneOutput<T>>,
     pub(super) options: LaneOptions,
-    pub(super) pixels: PixelPool,
     plan: Mutex<Plan>,
     merge: Mutex<Merge<T>>,
     strands: Mutex<Vec<Arc<Strand<T>>>>,
@@ -121,6 +123,8 @@ struct Merge<T> {
     /// What each strand has ready and may not hand out yet.
     ready: Vec<VecDeque<LaneStep<T>>>,
     waiting_bytes: usize,
+    /// Bytes that left of the first group so far, and of the group before it.
+    group_bytes: [usize; 2],
     /// What was lost at the end of the group before.
     gap: Option<Gap>,
     size: Option<(usize, usize)>,
@@ -145,12 +149,18 @@ impl<T: Clone + Send + 'static> Lane<T> {
             closed_segments: 0,
             has_sets_in_band: false,
         };
-        let merge = Merge { groups: VecDeque::new(), ready: Vec::new(), waiting_bytes: 0, gap: None, size: None };
+        let merge = Merge {
+            groups: VecDeque::new(),
+            ready: Vec::new(),
+            waiting_bytes: 0,
+            group_bytes: [0; 2],
+            gap: None,
+            size: None,
+        };
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
             pool,
             output: Box::new(output),
-            pixels: PixelPool::new(options.max_waiting_bytes),
             options,
             plan: Mutex::new(plan),
             merge: Mutex::new(merge),
@@ -273,7 +283,7 @@ impl<T: Clone + Send + 'static> Lane<T> {
         let is_frame = |step: Option<&LaneStep<T>>| matches!(step, Some(LaneStep::Frame(_)));
         let is_ready = loop {
             if !merge.is_first(strand) {
-                break merge.waiting_bytes < self.options.max_waiting_bytes;
+                break merge.waiting_bytes < merge.waiting_room().min(self.options.max_waiting_bytes);
             }
             let has_room = self.output.has_room();
             let ready = merge.ready.get_mut(strand);
@@ -320,11 +330,13 @@ impl<T: Clone + Send + 'static> Lane<T> {
     fn hand_out(&self, merge: &mut Merge<T>, mut step: LaneStep<T>) {
         match &mut step {
             LaneStep::Frame(frame) => {
+                merge.group_bytes[0] += frame.pixels.len();
                 frame.gap_before = Gap::join(merge.gap.take(), frame.gap_before);
                 let size = frame.source_size;
                 frame.resolution_changed = merge.size.replace(size).is_some_and(|old| old != size);
             }
             LaneStep::Drained(gap) => {
+                merge.group_bytes = [0, merge.group_bytes[0]];
                 *gap = Gap::join(merge.gap.take(), *gap);
                 if !merge.groups.pop_front().is_some_and(|group| group.is_final) {
                     merge.gap = *gap;
@@ -369,6 +381,13 @@ impl Plan {
 impl<T> Merge<T> {
     fn is_first(&self, strand: usize) -> bool {
         self.groups.front().is_some_and(|group| group.strand == strand)
+    }
+
+    /// Bytes of frames that may wait. Strands that are half a group apart are never idle: the one behind has decoded half of
+    /// its group when its turn comes, and the other one has the time of the second half for its next.
+    fn waiting_room(&self) -> usize {
+        let [now, before] = self.group_bytes;
+        (now.max(before) / 2).saturating_mul(self.ready.len().saturating_sub(1)).saturating_add(MIN_WAITING_BYTES)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Pixel buffers that are used again.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The bytes of one frame, shared: cloning copies a pointer. When the last clone is gone, the buffer serves another
 /// frame.
@@ -29,37 +30,62 @@ impl From<Vec<u8>> for Pixels {
 
 /// Keeps the buffers of delivered frames and finds one that nobody holds any more.
 #[derive(Debug)]
-pub(crate) struct PixelPool {
-    /// Frames beyond so many bytes, or [`MAX_BUFFERS`], are simply allocated and freed.
-    max_bytes: usize,
-    buffers: Mutex<Vec<Pixels>>,
+pub(crate) struct PixelPool(Mutex<Kept>);
+
+#[derive(Debug)]
+struct Kept {
+    /// With the number of the frame in it. The latest are last, and tried first: the processor's cache may have them.
+    buffers: VecDeque<(u64, Pixels)>,
+    frames: u64,
 }
 
-const MAX_BUFFERS: usize = 256;
+/// A buffer is forgotten when it served none of so many frames: what a burst took is given back, and a reader who keeps
+/// all frames makes no long list.
+const MAX_AGE: u64 = 256;
+/// A buffer serves a frame of at least this part of it.
+const MAX_EXCESS: usize = 4;
+
+impl Default for PixelPool {
+    fn default() -> Self {
+        Self(Mutex::new(Kept { buffers: VecDeque::with_capacity(MAX_AGE as usize + 1), frames: 0 }))
+    }
+}
 
 impl PixelPool {
-    pub(crate) const fn new(max_bytes: usize) -> Self {
-        Self { max_bytes, buffers: Mutex::new(Vec::new()) }
-    }
-
-    /// A buffer of `size` bytes, filled by `fill`, which sees the bytes of an earlier frame in it.
+    /// A buffer of `size` bytes, filled by `fill`, which may see the bytes of an earlier frame in it.
     pub(crate) fn filled(&self, size: usize, fill: impl FnOnce(&mut [u8])) -> Pixels {
-        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
-        let free = buffers.iter_mut().position(|pixels| Arc::get_mut(&mut pixels.0).is_some());
-        let mut pixels = free.map_or_else(|| Pixels(Arc::default()), |index| buffers.swap_remove(index));
-        drop(buffers); // the conversion needs no lock
+        let kept = self.lock().take(size);
+        let mut pixels = kept.unwrap_or_else(|| Pixels(Arc::new(Vec::with_capacity(size))));
+        // The conversion needs no lock.
         if let Some(bytes) = Arc::get_mut(&mut pixels.0) {
-            if bytes.capacity() > size.saturating_mul(4) {
-                *bytes = Vec::new(); // the stream went from large to small
-            }
             bytes.resize(size, 0);
             fill(bytes);
         }
-        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
-        if buffers.len() < MAX_BUFFERS.min(self.max_bytes / size.max(1)) {
-            buffers.push(pixels.clone());
-        }
+        self.lock().keep(pixels.clone());
         pixels
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn take(&mut self, size: usize) -> Option<Pixels> {
+        let fits = size..=size.saturating_mul(MAX_EXCESS);
+        let is_free = |(_, pixels): &mut (u64, Pixels)| {
+            Arc::get_mut(&mut pixels.0).is_some_and(|bytes| fits.contains(&bytes.capacity()))
+        };
+        let index = self.buffers.iter_mut().rposition(|mut buffer| is_free(&mut buffer))?;
+        self.buffers.remove(index).map(|(_, pixels)| pixels)
+    }
+
+    fn keep(&mut self, pixels: Pixels) {
+        self.frames += 1;
+        self.buffers.push_back((self.frames, pixels));
+        while self.buffers.front().is_some_and(|(frame, _)| frame + MAX_AGE <= self.frames) {
+            self.buffers.pop_front();
+        }
     }
 }
 
@@ -69,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_buffer_nobody_holds_is_used_again() {
-        let pool = PixelPool::new(1 << 20);
+        let pool = PixelPool::default();
         let first = pool.filled(3, |bytes| bytes.fill(1));
         let second = pool.filled(3, |bytes| bytes.fill(2));
         assert_eq!((&*first, &*second), (&[1; 3][..], &[2; 3][..]), "a held frame is not overwritten");
@@ -81,12 +107,26 @@ mod tests {
     }
 
     #[test]
-    fn the_pool_is_bounded() {
-        for (max_bytes, buffers) in [(1 << 20, MAX_BUFFERS), (70, 7)] {
-            let pool = PixelPool::new(max_bytes);
-            let held: Vec<_> = (0..MAX_BUFFERS + 9).map(|_| pool.filled(10, |_| {})).collect();
-            assert_eq!(pool.buffers.lock().unwrap().len(), buffers);
-            drop(held);
+    fn a_buffer_serves_frames_of_its_size() {
+        let pool = PixelPool::default();
+        let large = pool.filled(1000, |_| {}).as_ptr();
+        let small = pool.filled(100, |_| {}).as_ptr();
+        assert_ne!(small, large, "small frames do not hold large buffers");
+        let sizes = [1000, 100, 250, 26];
+        let served = sizes.map(|size| pool.filled(size, |_| {}).as_ptr());
+        assert_eq!(served, [large, small, large, small]);
+    }
+
+    #[test]
+    fn what_is_not_needed_is_given_back() {
+        let pool = PixelPool::default();
+        let kept = || pool.lock().buffers.len();
+        let burst: Vec<_> = (0..300).map(|_| pool.filled(10, |_| {})).collect();
+        assert_eq!(kept(), MAX_AGE as usize, "held ones are not looked at for ever");
+        drop(burst);
+        for _ in 0..MAX_AGE {
+            assert_eq!(pool.filled(10, |_| {}).len(), 10);
         }
+        assert_eq!(kept(), 1);
     }
 }

@@ -7,6 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
+use super::PixelPool;
+
 /// What a piece of work says after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
@@ -97,9 +99,11 @@ impl Shared {
     }
 }
 
-/// Named threads. Closing it, or dropping it, ends them after the turn that each is in.
+/// Named threads and the buffers that they fill. Closing it, or dropping it, ends the threads after the turn that each is
+/// in.
 pub(crate) struct DecodePool {
     name: String,
+    pub(super) pixels: PixelPool,
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -112,7 +116,8 @@ impl fmt::Debug for DecodePool {
 
 impl DecodePool {
     pub(crate) fn start(threads: usize, name: &str) -> io::Result<Self> {
-        let pool = Self { name: name.to_owned(), shared: Arc::default(), threads: Mutex::default() };
+        let (pixels, shared, running) = Default::default();
+        let pool = Self { name: name.to_owned(), pixels, shared, threads: running };
         pool.grow(threads.max(1))?;
         Ok(pool)
     }

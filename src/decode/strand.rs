@@ -218,7 +218,7 @@ fn with_pictures<T: Clone>(
         let (width, height) = format.frame_size(picture.width, picture.height);
         let bytes = format.format().frame_bytes(width, height);
         let mut is_converted = false;
-        let pixels = lane.pixels.filled(bytes, |out| is_converted = converter.convert(&picture, format, out));
+        let pixels = lane.pool.pixels.filled(bytes, |out| is_converted = converter.convert(&picture, format, out));
         if !is_converted {
             is_short = true;
             return;

@@ -21,7 +21,7 @@ pub struct HttpClient {
 const SILENCE: Duration = Duration::from_secs(10);
 const MAX_REDIRECTS: usize = 5;
 /// Memory taken on the word of a Content-Length; more comes with the bytes themselves.
-const FIRST_BYTES: usize = 1 << 20;
+const FIRST_BYTES: usize = 4 << 20;
 /// From one look at a growing body to the next: about a frame, so that looking sooner would show nothing new. A body that
 /// comes within this time is never looked at before it is whole, and costs nothing more.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
