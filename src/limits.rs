@@ -27,8 +27,8 @@ pub struct Limits {
     /// Bytes of segments that an archive is downloaded ahead of the decoder, but for the last one.
     pub max_ahead_bytes: usize,
     /// Bytes of decoded frames that wait until those before them are decoded, when an archive is decoded on several threads
-    /// ([`decode_ahead`](crate::FrameSourceBuilder::decode_ahead)). Also the most that a source keeps of frame buffers
-    /// to use them again.
+    /// ([`decode_ahead`](crate::FrameSourceBuilder::decode_ahead)): half a group of pictures for each thread but one is
+    /// all that is needed.
     pub max_waiting_bytes: usize,
 }
 
