@@ -214,7 +214,7 @@ impl Error {
                 (Some(404 | 410), _) if stage == Some(Stage::Playlist) => Recovery::RefreshSession,
                 (Some(404 | 410 | 416), _) => Recovery::SkipSegment,
                 (_, ErrorKind::Limit | ErrorKind::Container | ErrorKind::Bitstream)
-                    if matches!(stage, Some(Stage::Segment | Stage::Init)) =>
+                    if matches!(stage, Some(Stage::Segment | Stage::Init)) && !inner.is_timeout =>
                 {
                     Recovery::SkipSegment
                 }

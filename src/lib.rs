@@ -135,6 +135,7 @@ pub use fleet::Fleet;
 pub use gap::{Gap, GapCause};
 pub use hls::{FragmentNumber, LiveEdge, ReloadPolicy, VariantCaps, VariantChoice};
 pub use limits::Limits;
+pub use net::HostPolicy;
 pub use options::DiscontinuityMode;
 pub use secret::SecretUrl;
 pub use session::{FixedUrl, Page, Session, SessionProvider, SessionRequest, Shared, TimeOrigin};

@@ -1,10 +1,16 @@
 //! Every bound on what input may make the engine do.
 
+use std::time::Duration;
+
 /// Bounds on everything that a server or a stream drives.
 ///
 /// The defaults admit all that Kinesis Video Streams may send (fragments of up to 50 MB, 5,000 of them in a playlist)
 /// and pictures of up to 36,864 macroblocks, which is what the decoder takes. Exceeding one gives
-/// [`ErrorKind::Limit`](crate::ErrorKind::Limit) with its name and value.
+/// [`ErrorKind::Limit`](crate::ErrorKind::Limit) with its name and value; a time limit that runs out gives
+/// [`ErrorKind::Network`](crate::ErrorKind::Network).
+///
+/// What has no place here is fixed: ten seconds for a connection, for the first byte of an answer and between two pieces
+/// of it, the HTTP library's own bounds on headers (about 400 KB), nine levels of boxes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
@@ -30,6 +36,15 @@ pub struct Limits {
     /// ([`decode_ahead`](crate::FrameSourceBuilder::decode_ahead)): half a group of pictures for each thread but one is
     /// all that is needed.
     pub max_waiting_bytes: usize,
+    /// From the request for a playlist or an initialization segment to its last byte.
+    pub playlist_timeout: Duration,
+    /// From the request for a media segment to its last byte.
+    pub segment_timeout: Duration,
+    /// Bytes a second that a body must come with, seen over any ten seconds: a server that sends a byte now and then would
+    /// else hold a source until the time limit.
+    pub min_bytes_per_second: u64,
+    /// Redirects that a request follows.
+    pub max_redirects: usize,
 }
 
 impl Default for Limits {
@@ -45,6 +60,10 @@ impl Default for Limits {
             max_macroblocks: 36_864,
             max_ahead_bytes: 32 << 20,
             max_waiting_bytes: 512 << 20,
+            playlist_timeout: Duration::from_secs(20),
+            segment_timeout: Duration::from_secs(60),
+            min_bytes_per_second: 1_000,
+            max_redirects: 5,
         }
     }
 }

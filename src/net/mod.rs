@@ -1,5 +1,6 @@
 //! Requests and answers.
 
+mod hosts;
 mod http;
 mod refusal;
 
@@ -11,11 +12,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use hosts::{HostPolicy, Hosts};
 pub use http::HttpClient;
 #[cfg(feature = "kvs")]
 pub(crate) use refusal::{ERROR_NAME_HEADERS, error_name};
 
 use crate::error::Error;
+use crate::limits::Limits;
 use crate::secret::SecretUrl;
 
 /// A GET request.
@@ -32,13 +35,51 @@ pub struct Request {
     pub limit_name: &'static str,
     /// From the request to the body's last byte.
     pub timeout: Duration,
+    /// Bytes a second that a body must come with, seen over any ten seconds.
+    pub min_bytes_per_second: u64,
+    /// Redirects that are followed.
+    pub max_redirects: usize,
+    /// Where the request, and its redirects, may go.
+    pub hosts: Hosts,
 }
 
 impl Request {
-    /// A request for everything at the URL, of at most `max_bytes`.
+    /// A request for everything at the URL, of at most `max_bytes`, within the default limits to anywhere.
     #[must_use]
     pub fn new(url: SecretUrl, limit_name: &'static str, max_bytes: usize, timeout: Duration) -> Self {
-        Self { url, range: None, max_bytes, limit_name, timeout }
+        let Limits { min_bytes_per_second, max_redirects, .. } = Limits::default();
+        let hosts = Hosts::default();
+        Self { url, range: None, max_bytes, limit_name, timeout, min_bytes_per_second, max_redirects, hosts }
+    }
+
+    /// A playlist.
+    #[must_use]
+    pub fn playlist(url: SecretUrl, limits: &Limits) -> Self {
+        Self::new(url, "max_playlist_bytes", limits.max_playlist_bytes, limits.playlist_timeout).within(limits)
+    }
+
+    /// An initialization segment.
+    #[must_use]
+    pub fn init(url: SecretUrl, limits: &Limits) -> Self {
+        Self::new(url, "max_init_bytes", limits.max_init_bytes, limits.playlist_timeout).within(limits)
+    }
+
+    /// A media segment.
+    #[must_use]
+    pub fn segment(url: SecretUrl, limits: &Limits) -> Self {
+        Self::new(url, "max_segment_bytes", limits.max_segment_bytes, limits.segment_timeout).within(limits)
+    }
+
+    fn within(mut self, limits: &Limits) -> Self {
+        (self.min_bytes_per_second, self.max_redirects) = (limits.min_bytes_per_second, limits.max_redirects);
+        self
+    }
+
+    /// Asks these hosts only.
+    #[must_use]
+    pub fn hosts(mut self, hosts: Hosts) -> Self {
+        self.hosts = hosts;
+        self
     }
 
     /// Asks for this part only.

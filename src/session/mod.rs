@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 pub use kinesis::{FragmentSelector, KinesisSession, Playback};
 
 use crate::error::{Error, ErrorKind};
-use crate::net::BoxFuture;
+use crate::net::{BoxFuture, HostPolicy, Hosts};
 use crate::secret::SecretUrl;
 
 /// Where capture times come from.
@@ -52,6 +52,8 @@ pub struct Session {
     pub page: Option<Page>,
     /// How often the service wants its playlist loaded, where it says so; a policy set for the source goes first.
     pub reload_interval: Option<Duration>,
+    /// Which hosts the playlists may name; what is set for the source goes first.
+    pub hosts: HostPolicy,
 }
 
 /// What part of an archive a session's playlist holds.
@@ -97,7 +99,21 @@ impl Session {
     /// A session that does not expire and whose dates are the producer's.
     #[must_use]
     pub fn new(url: SecretUrl) -> Self {
-        Self { url, expires_at: None, time_origin: TimeOrigin::Producer, page: None, reload_interval: None }
+        Self {
+            url,
+            expires_at: None,
+            time_origin: TimeOrigin::Producer,
+            page: None,
+            reload_interval: None,
+            hosts: HostPolicy::Any,
+        }
+    }
+
+    /// Says which hosts the playlists may name.
+    #[must_use]
+    pub fn hosts(mut self, hosts: HostPolicy) -> Self {
+        self.hosts = hosts;
+        self
     }
 
     /// Says when the server stops answering.
@@ -119,6 +135,16 @@ impl Session {
     pub fn reload_interval(mut self, interval: Duration) -> Self {
         self.reload_interval = Some(interval);
         self
+    }
+
+    /// The hosts that its playlists may name.
+    #[must_use]
+    pub fn allowed_hosts(&self) -> Hosts {
+        match &self.hosts {
+            HostPolicy::Any => Hosts::default(),
+            HostPolicy::Session => Hosts::only(self.url.expose().host_str().map(str::to_owned)),
+            HostPolicy::Only(hosts) => Hosts::only(hosts.iter().cloned()),
+        }
     }
 
     /// Says what part of an archive the playlist holds.

@@ -14,6 +14,7 @@ use super::driver::{Driver, Inbox, Output as LaneSide};
 use super::engine::Engine;
 use super::machine::{Machine, MachineOptions};
 use super::options::{Config, Delivery, GapFill, Pacing};
+use super::reach::Reach;
 use super::shared::Shared;
 use crate::clock::{Clock, SystemClock};
 use crate::decode::{Decoder, FrameSelection, Lane, LaneOptions, Openh264Decoder, Output};
@@ -21,7 +22,7 @@ use crate::error::{Error, ErrorKind};
 use crate::hls::{LiveEdge, ReloadPolicy, VariantCaps, VariantChoice};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
-use crate::net::Fetch;
+use crate::net::{Fetch, HostPolicy};
 use crate::session::{self, SessionProvider, TimeOrigin};
 
 type MakeDecoder = Arc<dyn Fn(&Limits) -> Box<dyn Decoder> + Send + Sync>;
@@ -49,6 +50,7 @@ pub struct FrameSourceBuilder {
     caps: VariantCaps,
     variant: VariantChoice,
     limits: Limits,
+    hosts: Option<HostPolicy>,
     healthy_within: Duration,
     registry: Option<Registry>,
     clock: Arc<dyn Clock>,
@@ -80,6 +82,7 @@ impl FrameSourceBuilder {
             caps: VariantCaps::default(),
             variant: VariantChoice::default(),
             limits: Limits::default(),
+            hosts: None,
             healthy_within: Duration::from_secs(10),
             registry: None,
             clock: Arc::new(SystemClock),
@@ -165,6 +168,13 @@ impl FrameSourceBuilder {
         self
     }
 
+    /// Which hosts may be asked for playlists and segments. By default a session of Kinesis Video Streams is kept to its own
+    /// host, and a [`FixedUrl`](crate::FixedUrl) may lead anywhere, as content networks do.
+    pub fn hosts(mut self, hosts: HostPolicy) -> Self {
+        self.hosts = Some(hosts);
+        self
+    }
+
     /// Bounds on everything that a server or a stream drives.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
@@ -208,6 +218,7 @@ impl FrameSourceBuilder {
     pub fn build(self) -> Result<FrameSource, Error> {
         self.config.check()?;
         self.provider.check()?;
+        self.hosts.as_ref().map_or(Ok(()), HostPolicy::check)?;
         self.selection.checked()?;
         self.output.check()?;
         if !(1..=MAX_BUFFER_FRAMES).contains(&self.buffer_frames) {
@@ -246,6 +257,7 @@ impl FrameSourceBuilder {
             shared: Arc::new(shared),
             provider: self.provider,
             fetch: self.fetch,
+            hosts: self.hosts,
             decoder: self.decoder,
             selection: self.selection,
             decode_ahead,
@@ -261,6 +273,7 @@ pub(super) struct Plan {
     pub(super) shared: Arc<Shared>,
     provider: Arc<dyn SessionProvider>,
     fetch: Option<Arc<dyn Fetch>>,
+    hosts: Option<HostPolicy>,
     decoder: MakeDecoder,
     selection: FrameSelection,
     decode_ahead: usize,
@@ -298,6 +311,7 @@ impl Plan {
             machine: Machine::new(self.machine.clone()),
             provider: self.provider.clone(),
             fetch,
+            reach: Reach::new(self.hosts.clone()),
             session_duration: self.machine.config.session_duration,
             decode_ahead: self.decode_ahead,
             demuxer: None,

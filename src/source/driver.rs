@@ -13,6 +13,7 @@ use tracing::{debug, info, warn};
 use super::capture::{CaptureClock, Start};
 use super::frame::{Frame, FrameMeta};
 use super::machine::{Action, Download, Input, Machine, Moment};
+use super::reach::Reach;
 use super::rhythm::{Rhythm, Span};
 use super::shared::Shared;
 use crate::decode::{Job, LaneFrame, LaneOutput, LaneStep};
@@ -24,10 +25,6 @@ use crate::hls::{self, Identity, Segment};
 use crate::net::{Fetch, Request, Response};
 use crate::session::{Session, SessionProvider, SessionRequest, TimeOrigin};
 use crate::time::Pts;
-
-/// From a request to the last byte of its answer.
-const PLAYLIST_TIMEOUT: Duration = Duration::from_secs(20);
-const SEGMENT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Where access units come from: shared by all frames of a segment.
 #[derive(Debug)]
@@ -193,6 +190,7 @@ pub(super) struct Driver {
     pub(super) machine: Machine,
     pub(super) provider: Arc<dyn SessionProvider>,
     pub(super) fetch: Arc<dyn Fetch>,
+    pub(super) reach: Reach,
     pub(super) session_duration: Duration,
     /// Groups of pictures of an archive that are decoded at once.
     pub(super) decode_ahead: usize,
@@ -273,22 +271,22 @@ impl Driver {
                 tasks.spawn(async move { Done::Opened(provider.open(request).await) });
             }
             Action::LoadPlaylist { url, generation } => {
-                let request = Request::new(url, "max_playlist_bytes", limits.max_playlist_bytes, PLAYLIST_TIMEOUT);
+                let request = Request::playlist(url, limits).hosts(self.reach.hosts());
                 let fetch = self.fetch.clone();
                 tasks.spawn(
                     async move { Done::Playlist { generation, requested_at, result: fetch.fetch(request).await } },
                 );
             }
             Action::LoadInit(init) => {
-                let request = Request::new(init.url.clone(), "max_init_bytes", limits.max_init_bytes, PLAYLIST_TIMEOUT)
-                    .range(init.byte_range.map(range));
+                let request =
+                    Request::init(init.url.clone(), limits).hosts(self.reach.hosts()).range(init.byte_range.map(range));
                 let fetch = self.fetch.clone();
                 tasks.spawn(async move { Done::Init(fetch.fetch(request).await) });
             }
             Action::LoadSegment { segment, generation, may_be_abandoned } => {
-                let request =
-                    Request::new(segment.url.clone(), "max_segment_bytes", limits.max_segment_bytes, SEGMENT_TIMEOUT)
-                        .range(segment.byte_range.map(range));
+                let request = Request::segment(segment.url.clone(), limits)
+                    .hosts(self.reach.hosts())
+                    .range(segment.byte_range.map(range));
                 let fetch = self.fetch.clone();
                 let is_whole = may_be_abandoned || self.shared.needs_whole_segments();
                 self.begun = self.begun.take().filter(|begun| begun.is_of(&segment, generation));
@@ -357,7 +355,7 @@ impl Driver {
 
     fn done(&mut self, done: Done) -> Input {
         match done {
-            Done::Opened(result) => Input::Opened(result),
+            Done::Opened(result) => Input::Opened(result.inspect(|session| self.reach.opened(session))),
             Done::Playlist { generation, requested_at, result } => {
                 let result = result.and_then(|response| {
                     self.shared.metrics.bytes.inc_by(response.body.len() as u64);

@@ -9,6 +9,7 @@ mod frame;
 mod frames;
 mod machine;
 mod options;
+mod reach;
 mod rhythm;
 mod shared;
 

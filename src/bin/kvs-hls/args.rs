@@ -8,7 +8,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use kvs_hls::hls::{LiveEdge, ReloadPolicy};
 use kvs_hls::sim;
 use kvs_hls::{
-    ColorMatrix, ColorRange, Config, Delivery, FrameSelection, GapFill, Pacing, PixelFormat, Size, VariantChoice,
+    ColorMatrix, ColorRange, Config, Delivery, FrameSelection, GapFill, HostPolicy, Pacing, PixelFormat, Size,
+    VariantChoice,
 };
 
 use crate::metrics::listen_address;
@@ -136,6 +137,11 @@ pub struct Reading {
     /// Which of the variants: `adaptive`, `highest`, `lowest`, or its place in the playlist, from 1
     #[arg(long, value_name = "WHICH", default_value_t)]
     pub variant: VariantChoice,
+
+    /// Which hosts may be asked: `any`, `session` (that of the session's URL), or names such as `a.example.com,.cdn.net`;
+    /// by default `session` for --stream, else `any`
+    #[arg(long, value_name = "HOSTS")]
+    pub hosts: Option<HostPolicy>,
 
     /// What is handed out while the connection is lost: `none`, or `hold-last` for the last frame in its rhythm
     #[arg(long, value_name = "WHAT", default_value_t)]

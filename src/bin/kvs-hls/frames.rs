@@ -92,6 +92,9 @@ fn source(args: &FramesArgs, registry: &Registry) -> Result<FrameSource, Failure
     if let Some(segments) = reading.decode_ahead {
         builder = builder.decode_ahead(segments);
     }
+    if let Some(hosts) = &reading.hosts {
+        builder = builder.hosts(hosts.clone());
+    }
     if let Some(reload) = reading.reload {
         builder = builder.reload(reload);
     }

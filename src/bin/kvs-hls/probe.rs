@@ -3,7 +3,6 @@
 //! Goes as far as it can: what cannot be decoded is still described, with the reason.
 
 use std::io::Write;
-use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -13,7 +12,7 @@ use kvs_hls::h264::{AccessUnit, NalUnit, Sps, nal_type};
 use kvs_hls::hls::{
     self, ByteRange, MediaPlaylist, MultivariantPlaylist, Playlist, PlaylistType, Segment, VariantCaps,
 };
-use kvs_hls::net::{Fetch, HttpClient, Request, Response};
+use kvs_hls::net::{Fetch, Hosts, HttpClient, Request, Response};
 use kvs_hls::{Config, Error, Limits, SecretUrl, SessionProvider, SessionRequest, Stage};
 use serde_json::{Value, json};
 
@@ -23,8 +22,6 @@ use crate::failure::{Failure, hint, one_line};
 use crate::report::{Report, Section};
 use crate::stop::Stop;
 
-const TIMEOUT: Duration = Duration::from_secs(30);
-
 pub async fn run(args: ProbeArgs) -> Result<(), Failure> {
     let provider = args.source.provider()?;
     let mut stop = Stop::listen();
@@ -32,8 +29,10 @@ pub async fn run(args: ProbeArgs) -> Result<(), Failure> {
         () = stop.requested() => return Ok(()),
         session = provider.open(SessionRequest::new(Config::default().session_duration)) => session?,
     };
+    let hosts = session.allowed_hosts();
     let url = session.url;
-    let mut probe = Probe { client: HttpClient::new()?, limits: Limits::default(), report: Report::default() };
+    let (client, limits, report) = (HttpClient::new()?, Limits::default(), Report::default());
+    let mut probe = Probe { client, limits, hosts, report };
     probe.report.section("source").word("url", url.to_string());
     let mut caps = VariantCaps::default();
     (caps.max_height, caps.max_bandwidth) = (args.max_height, args.max_bandwidth);
@@ -76,6 +75,7 @@ enum Problem {
 struct Probe {
     client: HttpClient,
     limits: Limits,
+    hosts: Hosts,
     report: Report,
 }
 
@@ -117,7 +117,7 @@ impl Probe {
     }
 
     async fn load_playlist(&self, url: SecretUrl) -> Result<Response, Error> {
-        let request = Request::new(url, "max_playlist_bytes", self.limits.max_playlist_bytes, TIMEOUT);
+        let request = Request::playlist(url, &self.limits).hosts(self.hosts.clone());
         self.client.fetch(request).await.map_err(|error| error.at(Stage::Playlist))
     }
 
@@ -134,33 +134,26 @@ impl Probe {
         })
     }
 
-    async fn load_part(
-        &self,
-        url: &SecretUrl,
-        range: Option<ByteRange>,
-        limit: (&'static str, usize),
-    ) -> Result<Bytes, Error> {
+    async fn load_part(&self, request: Request, range: Option<ByteRange>) -> Result<Bytes, Error> {
         let range = range.map(|range| range.offset..range.offset.saturating_add(range.length));
-        let request = Request::new(url.clone(), limit.0, limit.1, TIMEOUT).range(range);
-        Ok(self.client.fetch(request).await?.body)
+        Ok(self.client.fetch(request.range(range).hosts(self.hosts.clone())).await?.body)
     }
 
     async fn look_at_segment(&mut self, segment: &Segment) -> Result<(), Error> {
-        let limit = ("max_segment_bytes", self.limits.max_segment_bytes);
+        let media = Request::segment(segment.url.clone(), &self.limits);
         let in_segment = |error: Error| error.at(Stage::Segment);
         let (init, body) = match &segment.init {
             Some(init) => {
-                let limit_of_init = ("max_init_bytes", self.limits.max_init_bytes);
-                let bytes = self.load_part(&init.url, init.byte_range, limit_of_init).await;
+                let bytes = self.load_part(Request::init(init.url.clone(), &self.limits), init.byte_range).await;
                 let bytes = bytes.map_err(|error| error.at(Stage::Init))?;
                 let init = InitSegment::parse(&bytes, &self.limits);
                 let init = init.map_err(|error| Error::from(error).at(Stage::Init))?;
                 describe_tracks(self.report.section("container"), &init);
-                let body = self.load_part(&segment.url, segment.byte_range, limit).await.map_err(in_segment)?;
+                let body = self.load_part(media, segment.byte_range).await.map_err(in_segment)?;
                 (init, body)
             }
             None => {
-                let body = self.load_part(&segment.url, segment.byte_range, limit).await.map_err(in_segment)?;
+                let body = self.load_part(media, segment.byte_range).await.map_err(in_segment)?;
                 let init = InitSegment::parse(&body, &self.limits).map_err(|error| in_segment(error.into()))?;
                 describe_tracks(self.report.section("container"), &init);
                 (init, body)

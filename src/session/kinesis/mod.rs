@@ -20,7 +20,7 @@ pub use options::{FragmentSelector, Playback};
 
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Stage};
-use crate::net::BoxFuture;
+use crate::net::{BoxFuture, HostPolicy};
 use crate::options::DiscontinuityMode;
 use crate::secret::SecretUrl;
 use crate::session::{Page, Session, SessionProvider, SessionRequest, Shared, TimeOrigin};
@@ -313,11 +313,13 @@ impl KinesisSession {
     }
 
     fn session(&self, url: SecretUrl, expires_at: Option<SystemTime>, window: Option<Window>) -> Session {
-        let mut session = Session::new(url).reload_interval(RELOAD_INTERVAL).time_origin(match self.selector {
-            _ if !self.display_fragment_timestamp => TimeOrigin::Arrival,
-            FragmentSelector::ServerTimestamp => TimeOrigin::Server,
-            FragmentSelector::ProducerTimestamp => TimeOrigin::Producer,
-        });
+        let mut session = Session::new(url).hosts(HostPolicy::Session).reload_interval(RELOAD_INTERVAL).time_origin(
+            match self.selector {
+                _ if !self.display_fragment_timestamp => TimeOrigin::Arrival,
+                FragmentSelector::ServerTimestamp => TimeOrigin::Server,
+                FragmentSelector::ProducerTimestamp => TimeOrigin::Producer,
+            },
+        );
         session.expires_at = expires_at;
         if matches!(self.playback, Playback::OnDemand { .. }) {
             let max_segments = self.max_fragments.unwrap_or(DEFAULT_ARCHIVE_FRAGMENTS).into();
