@@ -30,13 +30,13 @@ pub fn sdk_config(endpoint: &str) -> SdkConfig {
 
 /// Sessions that end sooner than the service allows to ask for, as `session_lifetime` makes the camera end them.
 #[derive(Debug)]
-pub struct ShortSessions {
+pub struct ShortSessions<C = FastClock> {
     pub inner: KinesisSession,
     pub lifetime: Duration,
-    pub clock: FastClock,
+    pub clock: C,
 }
 
-impl SessionProvider for ShortSessions {
+impl<C: Clock> SessionProvider for ShortSessions<C> {
     fn open(&self, request: SessionRequest) -> BoxFuture<'_, Result<Session, Error>> {
         Box::pin(async move {
             let opened = self.clock.wall();

@@ -118,6 +118,9 @@ pub fn hint(error: &Error) -> Option<&'static str> {
         _ if says("no video track") || says("audio only") => "there is sound only: give the URL of a stream with video",
         _ if says("onnection refused") => "nothing listens there: are host and port right, is the server up?",
         _ if says("dns error") || says("failed to lookup") => "the host name is unknown: is it spelled right?",
+        _ if says("No CA certificates") => {
+            "install ca-certificates; where they are, perhaps no more files can be opened"
+        }
         _ if says("certificate") => "the server's certificate is not trusted on this machine",
         _ if error.is_timeout() => "the server does not answer: is it reachable from this network?",
         _ => return None,

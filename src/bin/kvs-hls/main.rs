@@ -32,7 +32,8 @@ mod stop;
 mod summary;
 mod write;
 
-use std::io::{IsTerminal, stderr};
+use std::fs::File;
+use std::io::{self, IsTerminal, stderr};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<(), Failure> {
     start_log(&args)?;
+    has_files_left().map_err(|error| Failure::io("no files can be opened", error))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -69,6 +71,13 @@ fn run(args: Args) -> Result<(), Failure> {
     });
     runtime.shutdown_background();
     result
+}
+
+/// The runtime panics where it cannot have the few files that it needs.
+fn has_files_left() -> io::Result<()> {
+    const NEEDED: usize = 8;
+    let path = std::env::current_exe()?;
+    (0..NEEDED).map(|_| File::open(&path)).collect::<io::Result<Vec<_>>>().map(drop)
 }
 
 /// Logs go to standard error: `--log`, else `RUST_LOG`, else what needs attention.
