@@ -108,6 +108,24 @@ fn frames(path: &str, args: &[&str]) -> Run {
     run(&[&["frames", "--url", &url], args].concat())
 }
 
+#[test]
+fn a_url_can_come_from_standard_input() {
+    let mut child = program(&["frames", "--url", "-", "--max-frames", "3"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program runs");
+    let mut input = child.stdin.take().expect("a pipe");
+    writeln!(input, "{}", url("hls/kvs_camera/index.m3u8")).expect("a reader");
+    drop(input);
+    let arguments = fs::read_to_string(format!("/proc/{}/cmdline", child.id())).unwrap_or_default();
+    assert!(!arguments.contains(TOKEN), "{arguments}");
+    Run::of(child.wait_with_output().expect("an end")).expect(0);
+    let refused = Run::of(program(&["frames", "--url", "-"]).output().expect("the program runs")).expect(2);
+    assert!(refused.stderr.contains("--url that is no absolute"), "{}", refused.stderr);
+}
+
 /// An empty directory for one test.
 fn scratch(test: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);

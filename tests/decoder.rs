@@ -51,6 +51,46 @@ fn parameter_sets_in_a_sample_of_their_own_reach_the_decoder() {
     assert_eq!(pictures, units.len());
 }
 
+/// A slice header's first fields as Exp-Golomb codes (H.264 §9.1), and some bytes behind them.
+fn slice(nal_header: u8, fields: &[u32]) -> Vec<u8> {
+    let mut bits = String::new();
+    for field in fields {
+        let code = format!("{:b}", field + 1);
+        bits += &"0".repeat(code.len() - 1);
+        bits += &code;
+    }
+    bits += &"1".repeat(64 - bits.len() % 8);
+    let bytes =
+        bits.as_bytes().chunks(8).map(|byte| u8::from_str_radix(std::str::from_utf8(byte).unwrap(), 2).unwrap());
+    std::iter::once(nal_header).chain(bytes).collect()
+}
+
+#[test]
+fn slices_that_make_no_sense_never_reach_the_native_decoder() {
+    let units = units("baseline_640x360");
+    let (idr, next) = (&units[0], &units[1]);
+    for (nal, reason) in [
+        (slice(0x65, &[920, 7, 0]), "slice from macroblock 920 on of a picture that has 920"),
+        (slice(0x41, &[u32::MAX - 2, 5, 0]), "slice from macroblock 4294967293 on of a picture that has 920"),
+        (slice(0x65, &[0, 5, 0]), "slice of NAL unit type 5 with a damaged header"), // P in an IDR picture
+        (slice(0x41, &[0, 3, 0]), "slice of NAL unit type 1 with a damaged header"), // SP
+        (slice(0x41, &[0, 10, 0]), "slice of NAL unit type 1 with a damaged header"),
+        (slice(0x42, &[0, 0, 0]), "slice of NAL unit type 2 with a damaged header"), // data partition A
+        (slice(0x41, &[0, 0, 7]), "slice that refers to parameter sets that never came"),
+        (slice(0x41, &[0, 0, 256]), "slice of NAL unit type 1 with a damaged header"),
+        (vec![0x41], "slice of NAL unit type 1 with a damaged header"),
+    ] {
+        let mut decoder = Openh264Decoder::new(Limits::default());
+        decoder.decode(idr, &mut |_| ()).unwrap();
+        let mut data = BytesMut::new();
+        data.put_u32(u32::try_from(nal.len()).unwrap());
+        data.put_slice(&nal);
+        let unit = AccessUnit::new(data.freeze(), idr.config().clone(), next.pts(), next.dts(), 1).unwrap();
+        let error = decoder.decode(&unit, &mut |_| panic!("a picture")).unwrap_err();
+        assert!(error.to_string().contains(reason), "{error} where {reason}");
+    }
+}
+
 /// Panics at the n-th access unit, once.
 struct Brittle {
     decoder: Openh264Decoder,

@@ -75,21 +75,32 @@ impl Openh264Decoder {
                 self.write_nal(nal)?;
             }
         }
-        let mut slice = None;
         for nal in unit.nal_units() {
             self.write_nal(nal)?;
-            if nal.is_slice() {
-                slice.get_or_insert(nal);
-            }
         }
         self.config = Some(unit.config().clone());
-        let Some(slice) = slice else { return Ok(None) };
-        let pps_id = SliceHeader::parse(slice).map(|header| usize::from(header.pps_id));
-        let sps_id = pps_id.and_then(|id| *self.sps_ids.get(id)?);
+        let mut active = None;
+        for nal in unit.nal_units().filter(|nal| nal.is_slice()) {
+            active = Some(self.checked_slice(nal)?);
+        }
+        Ok(active)
+    }
+
+    /// The sequence parameter set of a slice whose header makes sense: the native decoder is not to meet any other.
+    fn checked_slice(&self, nal: NalUnit<'_>) -> Result<&Sps, Error> {
+        let damaged = |what: String| Error::new(ErrorKind::Bitstream, what);
+        let header = SliceHeader::parse(nal).filter(|header| header.is_kind_of(nal));
+        let header =
+            header.ok_or_else(|| damaged(format!("slice of NAL unit type {} with a damaged header", nal.kind())))?;
+        let sps_id = self.sps_ids.get(usize::from(header.pps_id)).copied().flatten();
         let known = self.known.iter().find(|known| Some(known.sps.id) == sps_id);
-        known
-            .map(|known| Some(&known.sps))
-            .ok_or_else(|| Error::new(ErrorKind::Bitstream, "slice that refers to parameter sets that never came"))
+        let sps = &known.ok_or_else(|| damaged("slice that refers to parameter sets that never came".into()))?.sps;
+        let macroblocks = sps.coded_width / 16 * (sps.coded_height / 16);
+        if header.first_macroblock >= macroblocks {
+            let first = header.first_macroblock;
+            return Err(damaged(format!("slice from macroblock {first} on of a picture that has {macroblocks}")));
+        }
+        Ok(sps)
     }
 
     /// Appends a NAL unit that the decoder needs; the others (SEI, delimiters, filler, extensions) are left out.

@@ -73,6 +73,9 @@ fn has_chroma_fields(profile_idc: u8) -> bool {
     matches!(profile_idc, 100 | 110 | 122 | 244 | 44 | 83 | 86 | 118 | 128 | 138 | 139 | 134 | 135)
 }
 
+/// MaxDpbMbs of level 5.2, H.264 table A-1: the highest that our largest picture may have.
+const MAX_DPB_MACROBLOCKS: u32 = 184_320;
+
 impl Sps {
     /// Parses a NAL unit of type 7, header byte included.
     ///
@@ -283,7 +286,7 @@ impl Sps {
         Some(())
     }
 
-    /// Whether the decoder takes such pictures: progressive, 8 bits, 4:2:0 or monochrome, lossy, within the limits.
+    /// Whether the decoder takes such pictures, and as many of them as it would keep: progressive, 8 bits, 4:2:0 or monochrome, lossy, within the limits.
     ///
     /// # Errors
     /// `Bitstream` that names profile and reason, or `Limit`.
@@ -307,6 +310,12 @@ impl Sps {
                 format!("picture of {size}: {macroblocks} macroblocks, max_macroblocks is {}", limits.max_macroblocks),
             )
             .unsupported());
+        } else if u32::from(self.max_ref_frames).saturating_mul(macroblocks) > MAX_DPB_MACROBLOCKS {
+            // The decoder allocates all of them at once.
+            let (frames, size) = (self.max_ref_frames, format!("{} x {}", self.coded_width, self.coded_height));
+            let context =
+                format!("{frames} reference frames of {size} pixels, more than any level allows (H.264 A.3.1)");
+            return Err(Error::new(ErrorKind::Limit, context).unsupported());
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Where frames come from: a URL, or a stream of Kinesis Video Streams.
 
 use std::ffi::OsString;
+use std::io::{Read, stdin};
 use std::time::{Duration, SystemTime};
 
 use clap::{ArgGroup, Args as ClapArgs, ValueEnum};
@@ -15,7 +16,8 @@ use crate::failure::Failure;
 #[command(next_help_heading = "Source")]
 #[command(group = ArgGroup::new("from").required(true).args(["url", "stream"]))]
 pub struct Source {
-    /// URL of a multivariant or media playlist; http or https
+    /// URL of a multivariant or media playlist, http or https; `-` reads it from standard input, where a list of processes does
+    /// not show it
     // Text, since a value that is refused would be printed with its query.
     #[arg(long, value_name = "URL")]
     url: Option<OsString>,
@@ -138,7 +140,13 @@ impl Kinesis {
 
 fn parse_url(url: &OsString) -> Result<SecretUrl, Failure> {
     let text = url.to_str().ok_or_else(|| Failure::usage("--url that is not UTF-8"))?;
-    SecretUrl::parse(text)
+    let mut line = String::new();
+    if text == "-" {
+        // No URL is longer than this.
+        let read = stdin().take(64 << 10).read_to_string(&mut line);
+        read.map_err(|error| Failure::io("cannot read the URL from standard input", error))?;
+    }
+    SecretUrl::parse(if text == "-" { line.trim() } else { text })
         .map_err(|error| Failure::usage(format!("--url that is no absolute http or https URL: {error}")))
 }
 
