@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn both_kernels_give_the_same_bytes() {
+    fn all_kernels_give_the_same_bytes() {
         let weights = Weights::new(ColorSpace::new(ColorMatrix::Bt709, ColorRange::Limited), false);
         let luma: Vec<u8> = (0..334).map(|i| (i * 31) as u8).collect();
         let [u, v]: [Vec<u8>; 2] = [17, 29].map(|step| (0..167).map(|i| (i * step) as u8).collect());
@@ -364,6 +364,13 @@ mod tests {
         rows(luma, [&u, &v], fast.each_mut().map(|row| &mut row[..]), &weights);
         rows_portable(luma, [&u, &v], portable.each_mut().map(|row| &mut row[..]), &weights, 0);
         assert_eq!(fast, portable);
+        #[cfg(target_arch = "x86_64")]
+        {
+            let mut narrow = [[0; 999]; 2];
+            let done =
+                crate::decode::simd::rows_narrow(luma, [&u, &v], narrow.each_mut().map(|row| &mut row[..]), &weights);
+            assert_eq!(narrow.map(|row| row[..done * 3].to_vec()), portable.map(|row| row[..done * 3].to_vec()));
+        }
     }
 
     /// A letterbox is the fitted frame within its padding, in every format; sizes are odd.

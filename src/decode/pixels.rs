@@ -73,10 +73,9 @@ impl PixelPool {
 impl Kept {
     fn take(&mut self, size: usize) -> Option<Pixels> {
         let fits = size..=size.saturating_mul(MAX_EXCESS);
-        let is_free = |(_, pixels): &mut (u64, Pixels)| {
+        let index = self.buffers.iter_mut().rposition(|(_, pixels)| {
             Arc::get_mut(&mut pixels.0).is_some_and(|bytes| fits.contains(&bytes.capacity()))
-        };
-        let index = self.buffers.iter_mut().rposition(|mut buffer| is_free(&mut buffer))?;
+        })?;
         self.buffers.remove(index).map(|(_, pixels)| pixels)
     }
 
