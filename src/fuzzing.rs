@@ -11,6 +11,8 @@
     reason = "a panic is how a target reports"
 )]
 
+mod machine;
+
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
@@ -26,6 +28,8 @@ use crate::hls::{
     Segment, TrackerEvent, TrackerOptions, Update, VariantCaps, parse, select,
 };
 use crate::{Decoder, Dts, Error, Limits, Pts, SecretUrl, Timescale};
+
+pub use machine::machine_steps;
 
 /// Small enough that input of a few kilobytes can exceed each of them.
 fn limits() -> Limits {

@@ -171,6 +171,13 @@ fn tracker_steps() {
 }
 
 #[test]
+fn machine_steps() {
+    let mut random = Changes(13);
+    let decisions = (0..60).map(|_| (0..600).map(|_| random.byte()).collect());
+    run("machine_steps", fuzzing::machine_steps, decisions.collect(), 3000);
+}
+
+#[test]
 fn pipeline() {
     let folders =
         ["bframes_closed_gop_160x90", "bframes_open_gop_160x90", "main_322x178", "monochrome", "cavlc_bframes"];
@@ -179,7 +186,8 @@ fn pipeline() {
 
 #[test]
 fn every_target_has_seeds_and_a_test() {
-    let tests = ["init_segment", "media_segment", "nal_walk", "pipeline", "playlist", "sps", "tracker_steps"];
+    let tests =
+        ["init_segment", "machine_steps", "media_segment", "nal_walk", "pipeline", "playlist", "sps", "tracker_steps"];
     let names = |folder: &Path| -> BTreeSet<String> {
         let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
         paths.map(|path| path.file_stem().unwrap().to_string_lossy().into_owned()).collect()

@@ -152,6 +152,9 @@ impl Machine {
 
     /// When [`Input::Tick`] is due next.
     pub(crate) fn deadline(&self) -> Option<Instant> {
+        if self.is_draining {
+            return None;
+        }
         let is_opening_possible = self.upcoming.is_none() && !self.opening.is_busy && !self.is_all_loaded();
         let is_opening_wanted = is_opening_possible && (self.session.is_none() || self.is_page_wanted());
         let opening = self.opening.deadline().filter(|_| is_opening_wanted);
@@ -164,7 +167,9 @@ impl Machine {
 
     /// Takes in what happened.
     pub(crate) fn handle(&mut self, input: Input, at: Moment, out: &mut Vec<Action>) {
-        if self.is_stopped {
+        // Once the lane knows of the end, no answer that is still on its way counts.
+        let is_of_lane = matches!(input, Input::Frame | Input::Drained | Input::DecodeFailed(_));
+        if self.is_stopped || self.is_draining && !is_of_lane {
             return;
         }
         match input {
@@ -568,7 +573,7 @@ impl Machine {
 
     /// Starts everything that can be started.
     fn advance(&mut self, at: Moment, out: &mut Vec<Action>) {
-        if self.is_stopped {
+        if self.is_stopped || self.is_draining {
             return;
         }
         if self.state == ConnectionState::Disconnected {
@@ -599,7 +604,7 @@ impl Machine {
         }
         self.catch_up();
         self.load_media(at.now, out);
-        if self.is_all_loaded() && self.lane_segments == 0 && !self.is_draining {
+        if self.is_all_loaded() && self.lane_segments == 0 {
             self.is_draining = true;
             out.extend(self.queue.gap_at_end().map(Action::Break));
             out.push(Action::Drain);

@@ -7,7 +7,7 @@ mod driver;
 mod engine;
 mod frame;
 mod frames;
-mod machine;
+pub(crate) mod machine;
 mod options;
 mod reach;
 mod rhythm;

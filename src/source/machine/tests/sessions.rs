@@ -565,3 +565,20 @@ fn the_next_session_begins_with_the_variant_that_was_read() {
     bench.playlist(multivariant("b"));
     assert_eq!(bench.loaded_playlist(), "/hls/v1/low");
 }
+
+#[test]
+fn the_end_is_not_undone_by_a_session_that_is_still_being_opened() {
+    let mut bench = Bench::new(options());
+    bench.open(Some(600));
+    bench.playlist(parse("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\na\n"));
+    bench.segment();
+    bench.input(Input::Refresh);
+    assert_eq!(bench.said().last().unwrap(), "open");
+    bench.playlist(parse("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\na\n#EXT-X-ENDLIST\n"));
+    assert_eq!(bench.said(), ["ahead", "drain"]);
+    bench.open(Some(600));
+    bench.playlist(media_playlist(0, 3, 0, "b"));
+    assert_eq!((bench.said(), bench.machine.deadline()), (vec![], None));
+    bench.input(Input::Drained);
+    assert_eq!(bench.said(), ["disconnected", "stop true"]);
+}
