@@ -8,6 +8,9 @@ use std::time::{Duration, SystemTime};
 pub struct Timescale(NonZeroU32);
 
 impl Timescale {
+    /// Whole seconds.
+    pub(crate) const SECONDS: Self = Self(NonZeroU32::MIN);
+
     /// `None` for zero, which would make every time infinite.
     #[must_use]
     pub const fn new(ticks_per_second: u32) -> Option<Self> {

@@ -2,6 +2,7 @@
 
 mod color;
 mod convert;
+mod isolated;
 mod lane;
 mod openh264;
 mod order;
@@ -16,6 +17,7 @@ mod strand;
 
 pub use color::{ColorMatrix, ColorRange, ColorSpace};
 pub use convert::{Converter, convert};
+pub use isolated::{DecoderProcess, IsolatedDecoder, serve_decoder};
 pub(crate) use lane::{Job, Lane, LaneFrame, LaneOptions, LaneOutput, LaneStep};
 pub use openh264::Openh264Decoder;
 pub use output::{Output, PixelFormat, Placement, Size};

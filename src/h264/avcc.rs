@@ -9,6 +9,7 @@ use super::{Defect, LengthSize, ParseError, Sps, nal_type};
 /// Parameter sets may be absent: `avc3` tracks carry them in the samples.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AvcConfig {
+    record: Bytes,
     length_size: LengthSize,
     sps: Vec<Bytes>,
     pps: Vec<Bytes>,
@@ -32,7 +33,12 @@ impl AvcConfig {
         let pps_count = record.get(at).copied().unwrap_or_default();
         at += 1;
         let pps = parameter_sets(record, &mut at, pps_count)?;
-        Ok(Self { length_size: LengthSize::new((sizes & 3) + 1)?, sps, pps })
+        Ok(Self { record: record.clone(), length_size: LengthSize::new((sizes & 3) + 1)?, sps, pps })
+    }
+
+    /// What it was parsed from.
+    pub(crate) fn record(&self) -> &Bytes {
+        &self.record
     }
 
     /// The size of the length fields in the samples.

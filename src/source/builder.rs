@@ -17,7 +17,9 @@ use super::options::{Config, Delivery, GapFill, Pacing};
 use super::reach::Reach;
 use super::shared::Shared;
 use crate::clock::{Clock, SystemClock};
-use crate::decode::{Decoder, FrameSelection, Lane, LaneOptions, Openh264Decoder, Output};
+use crate::decode::{
+    Decoder, DecoderProcess, FrameSelection, IsolatedDecoder, Lane, LaneOptions, Openh264Decoder, Output,
+};
 use crate::error::{Error, ErrorKind};
 use crate::hls::{LiveEdge, ReloadPolicy, VariantCaps, VariantChoice};
 use crate::limits::Limits;
@@ -209,6 +211,12 @@ impl FrameSourceBuilder {
     pub fn decoder(mut self, make: impl Fn(&Limits) -> Box<dyn Decoder> + Send + Sync + 'static) -> Self {
         self.decoder = Arc::new(make);
         self
+    }
+
+    /// Decodes in a process of its own, started from this program: should the decoder crash or never answer, that costs
+    /// a reported gap and nothing else. Takes the place of [`decoder`](Self::decoder).
+    pub fn isolate(self, process: DecoderProcess) -> Self {
+        self.decoder(move |limits| Box::new(IsolatedDecoder::new(process.clone(), limits.clone())))
     }
 
     /// Checks the options. Nothing is started yet.

@@ -49,6 +49,9 @@ pub enum Command {
     Demo(DemoArgs),
     /// Run a simulated camera for other programs to open
     Simulate(SimulateArgs),
+    /// The decoder's process of `frames --isolate`
+    #[command(hide = true)]
+    Decoder,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -150,6 +153,10 @@ pub struct Reading {
     /// Segments of a finished playlist that are decoded at once, each on a thread of its own [default: one a core, up to 8]
     #[arg(long, value_name = "N")]
     pub decode_ahead: Option<usize>,
+
+    /// Decode in a process of its own: should the decoder crash or never answer, that costs a gap and nothing else
+    #[arg(long)]
+    pub isolate: bool,
 
     /// How many decoded frames may wait to be taken
     #[arg(long, value_name = "N", default_value_t = 4)]

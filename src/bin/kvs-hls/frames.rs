@@ -3,7 +3,7 @@
 use std::io;
 
 use kvs_hls::hls::VariantCaps;
-use kvs_hls::{Delivery, Error, Frame, FrameSource, Output};
+use kvs_hls::{DecoderProcess, Delivery, Error, Frame, FrameSource, Output};
 use prometheus::Registry;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
@@ -91,6 +91,10 @@ fn source(args: &FramesArgs, registry: &Registry) -> Result<FrameSource, Failure
         .buffer_frames(reading.buffer_frames);
     if let Some(segments) = reading.decode_ahead {
         builder = builder.decode_ahead(segments);
+    }
+    if reading.isolate {
+        let program = std::env::current_exe().map_err(|error| Failure::io("cannot find this program", error))?;
+        builder = builder.isolate(DecoderProcess::new(program, ["decoder"]));
     }
     if let Some(hosts) = &reading.hosts {
         builder = builder.hosts(hosts.clone());

@@ -54,6 +54,10 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<(), Failure> {
+    if let Command::Decoder = args.command {
+        let served = kvs_hls::decode::serve_decoder(io::stdin().lock(), io::stdout().lock());
+        return served.map_err(|error| Failure::io("the decoder's pipes", error));
+    }
     start_log(&args)?;
     has_files_left().map_err(|error| Failure::io("no files can be opened", error))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -67,6 +71,7 @@ fn run(args: Args) -> Result<(), Failure> {
             Command::Probe(args) => probe::run(args).await,
             Command::Demo(args) => demo::run(args).await,
             Command::Simulate(args) => simulate::run(args).await,
+            Command::Decoder => Ok(()), // served above, without a runtime
         }
     });
     runtime.shutdown_background();
