@@ -242,8 +242,9 @@ impl Error {
             }
             // Nobody provides credentials, and waiting does not change that.
             None if code == "CredentialsNotLoaded" => Recovery::Fatal,
-            Some(408 | 429 | 500..) | None => Recovery::Retry,
-            Some(_) => Recovery::Fatal,
+            Some(400 | 401 | 403 | 404) => Recovery::Fatal,
+            // What the service never answers with says nothing about the stream.
+            Some(_) | None => Recovery::Retry,
         }
     }
 }

@@ -27,10 +27,11 @@ fn every_row_of_the_readme_holds() {
             Retry,
         ),
         (
-            "| open session | 400 ClientLimitExceeded, 408, 429, 5xx, I/O | retry with backoff |",
+            "| open session | 400 ClientLimitExceeded, 408, 410, 429, 5xx, I/O | retry with backoff |",
             vec![
                 session(400, "ClientLimitExceededException", "slow down"),
                 session(408, "RequestTimeout", "late"),
+                session(410, "", "gone"),
                 session(429, "TooManyRequests", "slow down"),
                 session(503, "ServiceUnavailable", "later"),
                 fault(Stage::OpenSession),
@@ -88,7 +89,7 @@ fn every_row_of_the_readme_holds() {
             Retry,
         ),
         (
-            "| decoder | error on an access unit | reset the decoder, resume at an IDR |",
+            "| decoder | error on an access unit; with `isolate`, a process that crashed or does not answer for 10 s | reset the decoder, resume at an IDR |",
             vec![of(ErrorKind::Decoder, Stage::Decode), of(ErrorKind::Bitstream, Stage::Decode)],
             ResetDecoder,
         ),

@@ -369,7 +369,13 @@ fn random_fault(random: &mut fastrand::Rng, resolutions: bool) -> Fault {
     let target = random.choice(TARGETS).unwrap_or_default();
     let every = random.u64(1..5);
     match random.u8(..if resolutions { 15 } else { 14 }) {
-        0 => Fault::Status { status: random.choice(STATUSES).unwrap_or(503), target },
+        0 => match random.choice(STATUSES).unwrap_or(503) {
+            // A session that is refused so for good reason is the end of a source, and a script goes on.
+            401 | 403 | 404 if matches!(target, Target::Sessions | Target::All) => {
+                Fault::Status { status: 503, target }
+            }
+            status => Fault::Status { status, target },
+        },
         1 => Fault::Reset { target },
         2 => Fault::Slow { bytes_per_second: random.u32(2_000..50_000), target },
         3 => Fault::Truncated { target },

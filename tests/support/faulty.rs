@@ -24,8 +24,13 @@ fn patient() -> Config {
 /// Runs a camera with this script to the end and a quiet time behind it.
 ///
 /// `look` is called with the camera's time, about every ten seconds of it.
-pub async fn run(script: &FaultScript, total: Duration, mut look: impl FnMut(Duration)) -> Ledger {
-    let clock = FastClock::new(SPEED);
+pub async fn run(script: &FaultScript, total: Duration, look: impl FnMut(Duration)) -> Ledger {
+    run_at(SPEED, script, total, look).await
+}
+
+/// The same, so many times as fast as the clock.
+pub async fn run_at(speed: u32, script: &FaultScript, total: Duration, mut look: impl FnMut(Duration)) -> Ledger {
+    let clock = FastClock::new(speed);
     let lifetime = Duration::from_secs(25);
     let demo = Recording::demo();
     let camera = camera(&clock, lifetime).second_recording(demo).faults(script.clone()).start().await.unwrap();
