@@ -359,7 +359,11 @@ impl PlaylistTracker {
         }
         let is_start = matches!(self.position, Position::Start);
         let fresh = segments.get(start..).unwrap_or_default().to_vec();
-        self.position = Position::After(Mark::new(last));
+        // A list that ends before what was handed out, to say that it is complete, does not lead back.
+        let is_behind = matches!(&self.position, Position::After(mark) if mark.sequence > last.sequence);
+        if !is_behind {
+            self.position = Position::After(Mark::new(last));
+        }
         let news = if is_start { 0 } else { start };
         self.known.extend(segments.get(news..).unwrap_or_default().iter().filter_map(Identity::of));
         let surplus = self.known.len().saturating_sub(MAX_KNOWN);
