@@ -12,6 +12,7 @@
 )]
 
 mod machine;
+mod response;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -30,6 +31,7 @@ use crate::hls::{
 use crate::{Decoder, Dts, Error, Limits, Pts, SecretUrl, Timescale};
 
 pub use machine::machine_steps;
+pub use response::session_response;
 
 /// Small enough that input of a few kilobytes can exceed each of them.
 fn limits() -> Limits {
@@ -54,10 +56,17 @@ static BASE: LazyLock<SecretUrl> = LazyLock::new(|| {
     SecretUrl::parse(&text).expect("a URL")
 });
 
-/// Whatever an error says, it says it without a panic and without a secret.
+/// For people, and for their terminals.
+fn check_text(text: &str) {
+    assert!(!text.contains(char::is_control), "{text:?} steers the terminal");
+}
+
+/// Whatever an error says, it says it in short, without a panic and without a secret.
 fn check_error<E: std::fmt::Debug + std::fmt::Display + Into<Error>>(error: E) {
     let text = format!("{error} {error:?}");
+    check_text(&text);
     let error: Error = error.into();
+    assert!(error.to_string().len() < 4000, "{} bytes of text", error.to_string().len());
     assert!(!format!("{text} {error} {error:?} {:?}", error.recovery()).contains(SECRET));
 }
 

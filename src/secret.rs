@@ -1,5 +1,6 @@
 //! URLs that carry their own authorization.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use url::Url;
@@ -8,6 +9,8 @@ use url::Url;
 const MAX_MESSAGE: usize = 500;
 /// No word of a message is so long, every token is.
 const MIN_TOKEN: usize = 32;
+/// Longer hosts and longer paths are cut: a playlist may name any.
+const MAX_PART: usize = 300;
 
 /// A URL whose query, fragment and user information are never printed.
 ///
@@ -64,13 +67,13 @@ impl fmt::Display for SecretUrl {
         let url = &self.0;
         write!(f, "{}://", url.scheme())?;
         if let Some(host) = url.host_str() {
-            f.write_str(host)?;
+            f.write_str(&cut(host, MAX_PART))?;
         }
         if let Some(port) = url.port() {
             write!(f, ":{port}")?;
         }
         // A URL that cannot be a base (`data:`) is all content: none of it is shown.
-        f.write_str(if url.cannot_be_a_base() { "…" } else { url.path() })?;
+        f.write_str(&cut(if url.cannot_be_a_base() { "…" } else { url.path() }, MAX_PART))?;
         if url.query().is_some() {
             f.write_str("?…")?;
         }
@@ -86,13 +89,23 @@ impl fmt::Debug for SecretUrl {
 
 /// A message fit for a log: one line, not too long, without what looks like a token.
 pub(crate) fn scrubbed(message: &str) -> String {
-    let words: Vec<String> = message.split_whitespace().map(scrubbed_word).collect();
-    let mut text = words.join(" ");
-    if let Some((end, _)) = text.char_indices().nth(MAX_MESSAGE) {
-        text.truncate(end);
-        text.push('…');
+    let is_between = |c: char| c.is_whitespace() || is_unprintable(c);
+    let words = message.split(is_between).filter(|word| !word.is_empty());
+    let words: Vec<String> = words.map(scrubbed_word).collect();
+    cut(&words.join(" "), MAX_MESSAGE).into_owned()
+}
+
+/// What would steer a terminal, or turn the direction of the text around it.
+fn is_unprintable(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// At most so many characters of a text.
+fn cut(text: &str, max: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(max).and_then(|(end, _)| text.get(..end)) {
+        Some(start) => Cow::Owned(format!("{start}…")),
+        None => Cow::Borrowed(text),
     }
-    text
 }
 
 fn scrubbed_word(word: &str) -> String {
@@ -137,6 +150,8 @@ mod tests {
             assert!(!["user", "pass", "CiSecret", "frag"].iter().any(|secret| text.contains(secret)), "{text}");
         }
         assert_eq!(SecretUrl::parse("data:text/plain,secret").unwrap().to_string(), "data://…");
+        let long = SecretUrl::parse(&format!("https://{}/{0}?a", "long".repeat(1000))).unwrap().to_string();
+        assert_eq!(long.chars().count(), "https://…/…?…".chars().count() - 1 + 2 * MAX_PART);
     }
 
     #[test]
@@ -163,5 +178,6 @@ mod tests {
             assert_eq!(scrubbed(message), expected);
         }
         assert_eq!(scrubbed(&"ü ".repeat(10_000)).chars().count(), MAX_MESSAGE + 1);
+        assert_eq!(scrubbed("a\u{1b}[2Jb \u{202e}c\u{7}"), "a [2Jb c", "nothing that steers a terminal");
     }
 }

@@ -178,6 +178,11 @@ fn machine_steps() {
 }
 
 #[test]
+fn session_response() {
+    run("session_response", fuzzing::session_response, Vec::new(), 20_000);
+}
+
+#[test]
 fn pipeline() {
     let folders =
         ["bframes_closed_gop_160x90", "bframes_open_gop_160x90", "main_322x178", "monochrome", "cavlc_bframes"];
@@ -186,8 +191,17 @@ fn pipeline() {
 
 #[test]
 fn every_target_has_seeds_and_a_test() {
-    let tests =
-        ["init_segment", "machine_steps", "media_segment", "nal_walk", "pipeline", "playlist", "sps", "tracker_steps"];
+    let tests = [
+        "init_segment",
+        "machine_steps",
+        "media_segment",
+        "nal_walk",
+        "pipeline",
+        "playlist",
+        "session_response",
+        "sps",
+        "tracker_steps",
+    ];
     let names = |folder: &Path| -> BTreeSet<String> {
         let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
         paths.map(|path| path.file_stem().unwrap().to_string_lossy().into_owned()).collect()

@@ -359,8 +359,9 @@ impl PlaylistTracker {
         }
         let is_start = matches!(self.position, Position::Start);
         let fresh = segments.get(start..).unwrap_or_default().to_vec();
-        // A list that is shorter than the one before, and complete, does not make its rest new.
-        if !matches!(&self.position, Position::After(mark) if mark.sequence > last.sequence) {
+        // A list that ends before what was handed out, to say that it is complete, does not lead back.
+        let is_behind = matches!(&self.position, Position::After(mark) if mark.sequence > last.sequence);
+        if !is_behind {
             self.position = Position::After(Mark::new(last));
         }
         let news = if is_start { 0 } else { start };

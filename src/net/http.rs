@@ -83,14 +83,7 @@ impl HttpClient {
         let mut response = self.send(&request).await?;
         let status = response.status();
         if !status.is_success() {
-            let Refusal { name, message } = Refusal::read(response).await;
-            let said = message.as_deref().unwrap_or(reason(status));
-            let error = Error::new(ErrorKind::Network, format!("{} answered \"{said}\"", request.url))
-                .with_status(status.as_u16());
-            return Err(match name {
-                Some(name) => error.with_code(name),
-                None => error,
-            });
+            return Err(Refusal::read(response).await.error(&request.url, status));
         }
         // A server that does not know ranges sends everything with status 200.
         let wanted = request.range.filter(|_| status != StatusCode::PARTIAL_CONTENT);
@@ -185,10 +178,6 @@ impl Rate {
 fn part(body: &Bytes, range: &std::ops::Range<u64>) -> Option<Bytes> {
     let (start, end) = (usize::try_from(range.start).ok()?, usize::try_from(range.end).ok()?);
     (start <= end && end <= body.len()).then(|| body.slice(start..end))
-}
-
-fn reason(status: StatusCode) -> &'static str {
-    status.canonical_reason().unwrap_or("unknown status")
 }
 
 fn fault(error: reqwest::Error, url: &SecretUrl) -> Error {

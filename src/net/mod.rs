@@ -14,6 +14,8 @@ use bytes::Bytes;
 
 pub use hosts::{HostPolicy, Hosts};
 pub use http::HttpClient;
+#[cfg(feature = "fuzzing")]
+pub(crate) use refusal::Refusal;
 #[cfg(feature = "kvs")]
 pub(crate) use refusal::{ERROR_NAME_HEADERS, error_name};
 

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use reqwest::{Response, header::HeaderMap};
+use reqwest::{Response, StatusCode, header::HeaderMap};
 
-use crate::secret::{is_token, scrubbed};
+use crate::error::{Error, ErrorKind};
+use crate::secret::{SecretUrl, is_token, scrubbed};
 
 /// Where the name of an error stands: in the models of the AWS SDKs, and in the guide of Kinesis Video Streams.
 pub(crate) const ERROR_NAME_HEADERS: [&str; 2] = ["x-amzn-errortype", "x-amz-errortype"];
@@ -16,9 +17,9 @@ const MAX_MESSAGE: usize = 300;
 
 /// The name and the message of an error, where they are stated.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Refusal {
-    pub(super) name: Option<String>,
-    pub(super) message: Option<String>,
+pub(crate) struct Refusal {
+    name: Option<String>,
+    message: Option<String>,
 }
 
 impl Refusal {
@@ -29,7 +30,7 @@ impl Refusal {
     }
 
     /// The name stands in a header or in the body.
-    fn of(headers: &HeaderMap, body: &[u8]) -> Self {
+    pub(crate) fn of(headers: &HeaderMap, body: &[u8]) -> Self {
         let header = ERROR_NAME_HEADERS.iter().find_map(|name| headers.get(*name)?.to_str().ok());
         let text = std::str::from_utf8(body).unwrap_or_default().trim();
         let in_json = |keys: &[&str]| keys.iter().find_map(|key| string_of(text, key));
@@ -38,6 +39,17 @@ impl Refusal {
         let message = in_json(&["message", "Message"]).or(is_plain.then_some(text));
         let message = message.filter(|message| !message.is_empty() && message.len() <= MAX_MESSAGE).map(scrubbed);
         Self { name, message }
+    }
+
+    /// The error of a request that was answered so.
+    pub(crate) fn error(self, url: &SecretUrl, status: StatusCode) -> Error {
+        let reason = status.canonical_reason().unwrap_or("unknown status");
+        let said = self.message.as_deref().unwrap_or(reason);
+        let error = Error::new(ErrorKind::Network, format!("{url} answered \"{said}\"")).with_status(status.as_u16());
+        match self.name {
+            Some(name) => error.with_code(name),
+            None => error,
+        }
     }
 }
 
