@@ -363,11 +363,13 @@ impl Worker {
     /// How the process ended, or was ended, and whether it was for being late.
     fn stop(&mut self) -> (Option<ExitStatus>, bool) {
         let mut state = self.watch.lock();
-        // One that died by itself is given a moment, so that the signal is its own.
-        let status = state.child.try_wait().ok().flatten().or_else(|| {
-            std::thread::sleep(Duration::from_millis(20));
-            state.child.try_wait().ok().flatten()
-        });
+        let mut status = state.child.try_wait().ok().flatten();
+        if status.is_none() {
+            // One that died by itself is given a moment, so that the signal is its own.
+            let moment = Duration::from_millis(20);
+            state = self.watch.changed.wait_timeout(state, moment).unwrap_or_else(PoisonError::into_inner).0;
+            status = state.child.try_wait().ok().flatten();
+        }
         let status = status.or_else(|| state.kill());
         let is_late = state.is_late;
         state.is_over = true;

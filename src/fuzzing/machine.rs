@@ -320,7 +320,7 @@ impl Service {
     fn playlist(&mut self, index: usize, how: u8) {
         let generation = *self.playlists.keys().nth(index % self.playlists.len()).expect("counted");
         let (requested_at, url) = self.playlists.remove(&generation).expect("listed");
-        let result = match answer(how / 8).err().filter(|_| how % 8 == 0) {
+        let result = match answer(how / 8).err().filter(|_| how.is_multiple_of(8)) {
             Some(error) => Err(error),
             None if url.expose().path().ends_with("multivariant") || how == 253 => self.multivariant(generation),
             None => Ok(Playlist::Media(self.media_playlist(&url, generation, how))),
@@ -366,7 +366,7 @@ impl Service {
 
     /// Answers what is under way of segments and their headers.
     fn media(&mut self, detail: u8) {
-        let result = if detail % 4 == 0 { answer(detail / 4) } else { Ok(()) };
+        let result = if detail.is_multiple_of(4) { answer(detail / 4) } else { Ok(()) };
         let (content, may_be_abandoned) = match self.media.take().expect("asked for") {
             Media::Init(init) => {
                 if result.is_ok() {
