@@ -71,6 +71,8 @@ pub(crate) struct Machine {
     media: Slot,
     loading: Option<Item>,
     loading_since: Option<Instant>,
+    /// Whether the segment under way may be given up: none of it is decoded yet.
+    may_be_abandoned: bool,
     /// Whether a smaller variant is asked for because the download under way takes too long.
     is_abandoning: bool,
     /// Where a newer playlist lists the segment that is being loaded.
@@ -128,6 +130,7 @@ impl Machine {
             media: Slot::default(),
             loading: None,
             loading_since: None,
+            may_be_abandoned: false,
             is_abandoning: false,
             elsewhere: None,
             refused: 0,

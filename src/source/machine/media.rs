@@ -97,7 +97,11 @@ impl Machine {
     pub(super) fn abandon_at(&self) -> Option<Instant> {
         let session = self.session.as_ref()?;
         let is_adaptive = self.is_adaptive() && !self.has_ended;
-        let can_go_down = is_adaptive && session.rung > 0 && session.next_rung.is_none() && !self.is_abandoning;
+        let can_go_down = is_adaptive
+            && self.may_be_abandoned
+            && session.rung > 0
+            && session.next_rung.is_none()
+            && !self.is_abandoning;
         let duration = self.loading.as_ref().filter(|_| can_go_down)?.segment.duration;
         self.loading_since?.checked_add(duration.saturating_mul(ABANDON_AFTER))
     }
@@ -232,9 +236,9 @@ impl Machine {
             _ => {
                 out.extend(self.queue.gap_before(&mut item).map(Action::Break));
                 self.lane_segments += 1;
-                self.loading_since = Some(now);
+                (self.loading_since, self.may_be_abandoned) = (Some(now), self.is_adaptive());
                 let (segment, generation) = (item.segment.clone(), item.generation);
-                out.push(Action::LoadSegment { segment, generation, may_be_abandoned: self.is_adaptive() });
+                out.push(Action::LoadSegment { segment, generation, may_be_abandoned: self.may_be_abandoned });
             }
         }
         (self.loading, self.elsewhere) = (Some(item), None);
