@@ -163,6 +163,12 @@ impl Error {
         self
     }
 
+    /// What happened, without kind, place and cause.
+    #[cfg(unix)]
+    pub(crate) fn context(&self) -> &str {
+        &self.0.context
+    }
+
     /// What failed, in one word.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

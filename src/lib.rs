@@ -129,9 +129,9 @@ mod time;
 
 pub use backoff::Backoff;
 pub use clock::{Clock, SystemClock};
-pub use decode::{
-    ColorMatrix, ColorRange, Decoder, DecoderProcess, FrameSelection, Output, PixelFormat, Placement, Size,
-};
+#[cfg(unix)]
+pub use decode::DecoderProcess;
+pub use decode::{ColorMatrix, ColorRange, Decoder, FrameSelection, Output, PixelFormat, Placement, Size};
 pub use error::{Error, ErrorKind, Recovery, Stage};
 pub use fleet::Fleet;
 pub use gap::{Gap, GapCause};

@@ -1,17 +1,30 @@
-//! A decoder in a process of its own: what crashes there crashes alone.
+//! A decoder in a process of its own, so that what is not memory-safe cannot harm the rest.
 //!
-//! Requests and answers go through pipes, numbers in little endian. A request is its kind, a length and so many bytes:
-//! [`LIMITS`] first, then access units ([`UNIT`]), each after its decoder configuration ([`CONFIG`]) when that changed, and
-//! [`RESET`]. Each unit is answered by any number of pictures and, last, by [`DONE`] or [`FAILED`]. Neither side trusts what
-//! it reads.
+//! Parent and child talk over a socket that is the child's standard input and output. Integers are little-endian.
+//!
+//! | message | fields |
+//! | --- | --- |
+//! | greeting | [`ASK`], `max_macroblocks` u32, `max_segment_bytes` u64 |
+//! | its answer | [`REPLY`] |
+//! | request | whether to reset first u8, length of the avcC record u32 (0: as before), of the access unit u32; both |
+//! | answer: nothing | [`NOTHING`], zeros |
+//! | answer: picture | [`PICTURE`], matrix u8, range u8, whether there is an aspect ratio u8, width u32, height u32, aspect ratio two u16; the three planes without padding |
+//! | answer: error | [`ERROR`], kind u8, whether unsupported u8, 0, length of the context u32, of the cause u32, zeros; both |
+//!
+//! The first sixteen bytes of an answer are its header. Times stay with the parent: a picture belongs to the access unit
+//! that it answers.
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, parent_id};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{Builder, JoinHandle};
+use std::process::{self, Child, Command, ExitStatus};
+use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -23,211 +36,159 @@ use crate::h264::{AccessUnit, AvcConfig};
 use crate::limits::Limits;
 use crate::time::{Dts, Pts, Timescale};
 
-const LIMITS: u8 = 1;
-const CONFIG: u8 = 2;
-const UNIT: u8 = 3;
-const RESET: u8 = 4;
+/// The last digit is the protocol's version.
+const ASK: &[u8; 17] = b"kvs-hls decoder?1";
+const REPLY: &[u8; 17] = b"kvs-hls decoder!1";
 
-const DONE: u8 = 10;
-const PICTURE: u8 = 11;
-const FAILED: u8 = 12;
+const NOTHING: u8 = 0;
+const PICTURE: u8 = 1;
+const ERROR: u8 = 2;
 
-/// A decoder gives at most so many pictures at once: all that it may hold (H.264 A.3.1).
-const MAX_PICTURES: usize = 17;
-const MAX_MESSAGE: usize = 1000;
+const HEADER_BYTES: usize = 16;
+/// Of each of an error's two texts.
+const MAX_TEXT_BYTES: usize = 1000;
+/// avcC records hold 31 and 255 parameter sets of up to 64 KiB at most.
+const MAX_CONFIG_BYTES: usize = 32 << 20;
+
 const MATRICES: [ColorMatrix; 3] = [ColorMatrix::Bt601, ColorMatrix::Bt709, ColorMatrix::Bt2020];
-const RANGES: [ColorRange; 2] = [ColorRange::Limited, ColorRange::Full];
 const KINDS: [ErrorKind; 3] = [ErrorKind::Decoder, ErrorKind::Bitstream, ErrorKind::Limit];
 
-/// How a decoder's process is started.
+/// How long a child whose pipe has closed may take to end before it is killed: rounds of 10 ms.
+const ENDING_ROUNDS: u32 = 100;
+const ENDING_ROUND: Duration = Duration::from_millis(10);
+const PARENT_WATCH: Duration = Duration::from_secs(1);
+
+/// A program that decodes for [`IsolatedDecoder`].
+///
+/// It is any executable that calls [`serve_decoder`] before anything else: the program `kvs-hls` does with the argument
+/// `decoder`, or your own may.
+///
+/// ```no_run
+/// use kvs_hls::decode::{DecoderProcess, serve_decoder};
+///
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     if std::env::args().nth(1).as_deref() == Some("decoder") {
+///         return Ok(serve_decoder()?);
+///     }
+///     let process = DecoderProcess::new(std::env::current_exe()?).arg("decoder");
+///     // FrameSource::builder(…).isolate(process)
+///     # let _ = process;
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct DecoderProcess {
     program: PathBuf,
     args: Vec<OsString>,
-    timeout: Duration,
+    time_limit: Duration,
 }
 
 impl DecoderProcess {
-    /// A program that calls [`serve_decoder`] when it is started with these arguments: `kvs-hls decoder`, or your own. It gets
-    /// no environment.
-    pub fn new<A: Into<OsString>>(program: impl Into<PathBuf>, args: impl IntoIterator<Item = A>) -> Self {
-        let args = args.into_iter().map(Into::into).collect();
-        Self { program: program.into(), args, timeout: Duration::from_secs(10) }
+    /// A program by its path. It runs without environment variables, so it is not looked for in `PATH`.
+    #[must_use]
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into(), args: Vec::new(), time_limit: Duration::from_secs(10) }
     }
 
-    /// How long one access unit may take before the process is killed: 10 s by default. It is noticed up to a quarter later.
+    /// Adds an argument.
     #[must_use]
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// How long an access unit may take before the process is killed; 10 s.
+    #[must_use]
+    pub fn time_limit(mut self, time_limit: Duration) -> Self {
+        self.time_limit = time_limit;
         self
     }
 }
 
-/// Answers the requests of an [`IsolatedDecoder`] until there are no more: the whole work of a decoder's process, with its
-/// standard input and output.
+/// Decodes with openh264 in a child process: whatever happens to it is an error of one access unit here, and the next one
+/// gets a new process.
 ///
-/// # Errors
-/// Those of the pipes, and `InvalidData` for a request that is none.
-pub fn serve_decoder(input: impl Read, output: impl Write) -> io::Result<()> {
-    let (mut input, mut output) = (BufReader::new(input), BufWriter::new(output));
-    let mut limits = Limits::default();
-    let mut decoder = Openh264Decoder::new(limits.clone());
-    let mut config = None;
-    while let Some(kind) = next_kind(&mut input)? {
-        let length = read_u32(&mut input)? as usize;
-        if length > limits.max_segment_bytes.max(limits.max_init_bytes) {
-            return Err(invalid("request that is too long"));
-        }
-        let mut body = vec![0; length];
-        input.read_exact(&mut body)?;
-        match kind {
-            LIMITS => {
-                let numbers = body.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
-                let [macroblocks, segment, init] = numbers.collect::<Vec<_>>()[..] else {
-                    return Err(invalid("limits that are no three numbers"));
-                };
-                limits.max_macroblocks = u32::try_from(macroblocks).unwrap_or(u32::MAX);
-                limits.max_segment_bytes = usize::try_from(segment).unwrap_or(usize::MAX);
-                limits.max_init_bytes = usize::try_from(init).unwrap_or(usize::MAX);
-                decoder = Openh264Decoder::new(limits.clone());
-            }
-            CONFIG => config = AvcConfig::parse(&body.into()).map(Arc::new).ok(),
-            UNIT => {
-                let config = config.clone().ok_or_else(|| invalid("access unit without a configuration"))?;
-                answer(&mut decoder, body.into(), config, &mut output)?;
-                output.flush()?;
-            }
-            RESET => decoder.reset(),
-            _ => return Err(invalid("request of an unknown kind")),
-        }
-    }
-    Ok(())
-}
-
-fn invalid(what: &'static str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what)
-}
-
-/// The kind of the next request; `None` at the end.
-fn next_kind(input: &mut impl Read) -> io::Result<Option<u8>> {
-    let mut kind = [0];
-    Ok(match input.read(&mut kind)? {
-        0 => None,
-        _ => Some(u8::from_le_bytes(kind)),
-    })
-}
-
-fn read_u8(input: &mut impl Read) -> io::Result<u8> {
-    let mut bytes = [0];
-    input.read_exact(&mut bytes)?;
-    Ok(u8::from_le_bytes(bytes))
-}
-
-fn read_u32(input: &mut impl Read) -> io::Result<u32> {
-    let mut bytes = [0; 4];
-    input.read_exact(&mut bytes)?;
-    Ok(u32::from_le_bytes(bytes))
-}
-
-fn write_request(output: &mut impl Write, kind: u8, body: &[u8]) -> io::Result<()> {
-    let length = u32::try_from(body.len()).map_err(|_| invalid("request that is too long"))?;
-    output.write_all(&[kind])?;
-    output.write_all(&length.to_le_bytes())?;
-    output.write_all(body)
-}
-
-/// Decodes one access unit and writes what comes of it.
-fn answer(
-    decoder: &mut Openh264Decoder,
-    data: Bytes,
-    config: Arc<AvcConfig>,
-    output: &mut impl Write,
-) -> io::Result<()> {
-    let mut written = Ok(());
-    // Its times stay with the one who asks.
-    let unit = AccessUnit::new(data, config, Pts::new(0, Timescale::SECONDS), Dts(0), 0);
-    let decoded = unit.map_err(Error::from).and_then(|unit| {
-        decoder.decode(&unit, &mut |picture| {
-            if written.is_ok() {
-                written = write_picture(output, &picture);
-            }
-        })
-    });
-    written?;
-    let Err(error) = decoded else { return output.write_all(&[DONE]) };
-    let kind = KINDS.iter().position(|kind| *kind == error.kind()).unwrap_or_default();
-    let text = error.to_string();
-    let text = text.strip_prefix(&format!("{} error: ", error.kind())).unwrap_or(&text);
-    let text: String = text.chars().take(MAX_MESSAGE / 4).collect();
-    output.write_all(&[FAILED, kind as u8, u8::from(error.is_unsupported())])?;
-    output.write_all(&(text.len() as u32).to_le_bytes())?;
-    output.write_all(text.as_bytes())
-}
-
-fn write_picture(output: &mut impl Write, picture: &Picture<'_>) -> io::Result<()> {
-    let place = |index: Option<usize>| index.unwrap_or_default() as u8;
-    let ColorSpace { matrix, range } = picture.color;
-    let matrix = place(MATRICES.iter().position(|known| *known == matrix));
-    output.write_all(&[PICTURE, matrix, place(RANGES.iter().position(|known| *known == range))])?;
-    let (width, height) = picture.sample_aspect_ratio.unwrap_or_default();
-    for number in [picture.width as u32, picture.height as u32, width.into(), height.into()] {
-        output.write_all(&number.to_le_bytes())?;
-    }
-    for (plane, (width, height, stride)) in picture.planes.iter().zip(planes_of(picture)) {
-        for row in plane.chunks(stride).take(height) {
-            let row = row.get(..width).ok_or_else(|| invalid("plane that is too short"))?;
-            output.write_all(row)?;
-        }
-    }
-    Ok(())
-}
-
-/// Width, height and stride of the planes.
-fn planes_of(picture: &Picture<'_>) -> [(usize, usize, usize); 3] {
-    let chroma = (picture.width.div_ceil(2), picture.height.div_ceil(2), picture.strides[1]);
-    [(picture.width, picture.height, picture.strides[0]), chroma, chroma]
-}
-
-/// Decodes in a child process, which is started with the first access unit, and anew after it ended in whatever way.
-///
-/// A picture goes through a pipe: that costs two copies of it.
+/// The child gets NAL units and nothing else: no environment, no open files but standard error.
 pub struct IsolatedDecoder {
     process: DecoderProcess,
     limits: Limits,
-    worker: Option<Worker>,
-    /// The planes of one picture, used again for each.
+    running: Option<Running>,
+    /// Whether the program has proved to be a decoder.
+    has_worked: bool,
+    request: Vec<u8>,
+    /// The planes of the last picture.
     planes: Vec<u8>,
 }
 
 impl fmt::Debug for IsolatedDecoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IsolatedDecoder").field("process", &self.process).finish_non_exhaustive()
+        f.debug_struct("IsolatedDecoder")
+            .field("process", &self.process)
+            .field("id", &self.id())
+            .finish_non_exhaustive()
     }
 }
 
 impl IsolatedDecoder {
-    /// A decoder whose process refuses pictures larger than the limits allow.
+    /// A decoder that refuses pictures larger than the limits allow. The process starts with the first access unit.
     #[must_use]
     pub fn new(process: DecoderProcess, limits: Limits) -> Self {
-        Self { process, limits, worker: None, planes: Vec::new() }
+        Self { process, limits, running: None, has_worked: false, request: Vec::new(), planes: Vec::new() }
+    }
+
+    /// The operating system's number of the process, while there is one.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.running.as_ref().map(|running| running.child.id())
+    }
+
+    fn start(&mut self) -> Result<Running, Error> {
+        let program = self.process.program.display().to_string();
+        // What never was a decoder will not become one; what was one may be in want of memory for now.
+        let refusal = if self.has_worked { ErrorKind::Decoder } else { ErrorKind::Config };
+        let mut running = Running::spawn(&self.process).map_err(|error| {
+            let is_unfit = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied);
+            let kind = if is_unfit { refusal } else { ErrorKind::Decoder };
+            Error::new(kind, format!("decoder program {program} that cannot be started")).with_source(error)
+        })?;
+        match running.greet(&self.limits, self.process.time_limit) {
+            Ok(true) => {
+                self.has_worked = true;
+                Ok(running)
+            }
+            Ok(false) => {
+                Err(Error::new(refusal, format!("program {program} that is no decoder of this version of kvs-hls")))
+            }
+            Err(error) => {
+                let ending = running.end(error, &self.process);
+                let kind = if ending.is_timeout() { ErrorKind::Decoder } else { refusal };
+                Err(Error::new(kind, format!("decoder program {program} that does not answer")).with_source(ending))
+            }
+        }
     }
 }
 
 impl Decoder for IsolatedDecoder {
     fn decode(&mut self, unit: &AccessUnit, out: &mut dyn FnMut(Picture<'_>)) -> Result<(), Error> {
-        let mut worker = match self.worker.take() {
-            Some(worker) => worker,
-            None => Worker::start(&self.process, &self.limits)?,
+        let mut running = match self.running.take() {
+            Some(running) => running,
+            None => self.start()?,
         };
-        worker.watch.expect_by(Some(SystemClock.now() + self.process.timeout));
-        let answered = worker.decode(unit, &self.limits, &mut self.planes, out);
-        worker.watch.expect_by(None);
-        match answered {
-            Ok(result) => {
-                self.worker = Some(worker);
-                result
+        let answer = running
+            .ask(unit, &mut self.request, self.process.time_limit)
+            .and_then(|()| read_answer(&mut running.line, &self.limits, &mut self.planes));
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => return Err(running.end(error, &self.process)),
+        };
+        self.running = Some(running);
+        match answer {
+            Answer::Nothing => Ok(()),
+            Answer::Picture(shape) => {
+                out(shape.picture(&self.planes, unit.pts()));
+                Ok(())
             }
-            Err(error) => Err(worker.end(error, self.process.timeout)),
+            Answer::Error(error) => Err(error),
         }
     }
 
@@ -236,199 +197,422 @@ impl Decoder for IsolatedDecoder {
     }
 
     fn reset(&mut self) {
-        if let Some(worker) = &mut self.worker
-            && write_request(&mut worker.requests, RESET, &[]).is_err()
-        {
-            self.worker = None;
+        if let Some(running) = &mut self.running {
+            running.is_reset = true;
         }
     }
 }
 
-/// The process, its pipes, and a thread that kills it when it does not answer.
-struct Worker {
-    requests: BufWriter<ChildStdin>,
-    answers: BufReader<ChildStdout>,
-    watch: Arc<Watch>,
-    watcher: Option<JoinHandle<()>>,
-    config: Option<Arc<AvcConfig>>,
-}
-
-impl Worker {
-    fn start(process: &DecoderProcess, limits: &Limits) -> Result<Self, Error> {
-        let failed = |error: io::Error| {
-            let what = format!("decoder process {} that cannot be started", process.program.display());
-            Error::new(ErrorKind::Decoder, what).with_source(error)
-        };
-        let mut command = Command::new(&process.program);
-        command.args(&process.args).env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().map_err(failed)?;
-        let pipes = child.stdin.take().zip(child.stdout.take());
-        let watch = Arc::new(Watch {
-            state: Mutex::new(State { child, due: None, is_late: false, is_over: false }),
-            changed: Condvar::new(),
-        });
-        let (stdin, stdout) = pipes.ok_or_else(|| failed(io::ErrorKind::BrokenPipe.into()))?;
-        let (seen, every) = (watch.clone(), (process.timeout / 4).max(Duration::from_millis(1)));
-        let watcher = Builder::new().name("decoder watch".into()).spawn(move || seen.run(every)).map_err(|error| {
-            watch.lock().kill();
-            failed(error)
-        })?;
-        let requests = BufWriter::new(stdin);
-        let mut worker =
-            Self { requests, answers: BufReader::new(stdout), watch, watcher: Some(watcher), config: None };
-        let numbers = [limits.max_macroblocks.into(), limits.max_segment_bytes as u64, limits.max_init_bytes as u64];
-        let numbers: Vec<u8> = numbers.iter().flat_map(|number: &u64| number.to_le_bytes()).collect();
-        match write_request(&mut worker.requests, LIMITS, &numbers) {
-            Ok(()) => Ok(worker),
-            Err(error) => Err(worker.end(error, process.timeout)),
-        }
-    }
-
-    /// What the process answers; the outer error is one of the pipes.
-    fn decode(
-        &mut self,
-        unit: &AccessUnit,
-        limits: &Limits,
-        planes: &mut Vec<u8>,
-        out: &mut dyn FnMut(Picture<'_>),
-    ) -> io::Result<Result<(), Error>> {
-        if !self.config.as_ref().is_some_and(|known| Arc::ptr_eq(known, unit.config()) || known == unit.config()) {
-            write_request(&mut self.requests, CONFIG, unit.config().record())?;
-            self.config = Some(unit.config().clone());
-        }
-        write_request(&mut self.requests, UNIT, unit.data())?;
-        self.requests.flush()?;
-        for _ in 0..=MAX_PICTURES {
-            match read_u8(&mut self.answers)? {
-                DONE => return Ok(Ok(())),
-                PICTURE => out(self.picture(unit.pts(), limits, planes)?),
-                FAILED => return self.failure().map(Err),
-                _ => return Err(invalid("answer of an unknown kind")),
-            }
-        }
-        Err(invalid("more pictures than a decoder holds"))
-    }
-
-    fn picture<'a>(&mut self, pts: Pts, limits: &Limits, planes: &'a mut Vec<u8>) -> io::Result<Picture<'a>> {
-        let answers = &mut self.answers;
-        let matrix = MATRICES.get(usize::from(read_u8(answers)?));
-        let range = RANGES.get(usize::from(read_u8(answers)?));
-        let (width, height) = (read_u32(answers)? as usize, read_u32(answers)? as usize);
-        let ratio = (read_u32(answers)? as u16, read_u32(answers)? as u16);
-        let macroblocks = width.div_ceil(16).saturating_mul(height.div_ceil(16));
-        let (Some(&matrix), Some(&range), true) =
-            (matrix, range, (1..=limits.max_macroblocks as usize).contains(&macroblocks))
-        else {
-            return Err(invalid("picture that cannot be"));
-        };
-        let (chroma_width, chroma_height) = (width.div_ceil(2), height.div_ceil(2));
-        planes.resize(width * height + 2 * chroma_width * chroma_height, 0);
-        answers.read_exact(planes)?;
-        let (luma, chroma) = planes.split_at(width * height);
-        let (first, second) = chroma.split_at(chroma_width * chroma_height);
-        Ok(Picture {
-            planes: [luma, first, second],
-            strides: [width, chroma_width],
-            width,
-            height,
-            color: ColorSpace::new(matrix, range),
-            sample_aspect_ratio: Some(ratio).filter(|(width, height)| *width > 0 && *height > 0),
-            pts,
-        })
-    }
-
-    fn failure(&mut self) -> io::Result<Error> {
-        let kind = KINDS.get(usize::from(read_u8(&mut self.answers)?));
-        let is_unsupported = read_u8(&mut self.answers)? == 1;
-        let length = read_u32(&mut self.answers)? as usize;
-        let kind = kind.filter(|_| length <= MAX_MESSAGE).ok_or_else(|| invalid("failure that cannot be"))?;
-        let mut text = vec![0; length];
-        self.answers.read_exact(&mut text)?;
-        let error = Error::new(*kind, String::from_utf8_lossy(&text));
-        Ok(if is_unsupported { error.unsupported() } else { error })
-    }
-
-    /// Ends the process, and says how it ended.
-    fn end(mut self, error: io::Error, timeout: Duration) -> Error {
-        let (status, is_late) = self.stop();
-        let what = match (error.kind(), status) {
-            _ if is_late => format!("decoder process that did not answer within {timeout:?}"),
-            (io::ErrorKind::InvalidData, _) => format!("decoder process that gave no sensible answer: {error}"),
-            (_, Some(status)) => format!("decoder process that ended with {status}"),
-            _ => "decoder process that ended".into(),
-        };
-        Error::new(ErrorKind::Decoder, what).with_source(error)
-    }
-
-    /// How the process ended, or was ended, and whether it was for being late.
-    fn stop(&mut self) -> (Option<ExitStatus>, bool) {
-        let mut state = self.watch.lock();
-        let mut status = state.child.try_wait().ok().flatten();
-        if status.is_none() {
-            // One that died by itself is given a moment, so that the signal is its own.
-            let moment = Duration::from_millis(20);
-            state = self.watch.changed.wait_timeout(state, moment).unwrap_or_else(PoisonError::into_inner).0;
-            status = state.child.try_wait().ok().flatten();
-        }
-        let status = status.or_else(|| state.kill());
-        let is_late = state.is_late;
-        state.is_over = true;
-        self.watch.changed.notify_one();
-        drop(state);
-        if let Some(watcher) = self.watcher.take() {
-            let _ = watcher.join();
-        }
-        (status, is_late)
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        if self.watcher.is_some() {
-            self.watch.lock().kill();
-            self.stop();
-        }
-    }
-}
-
-/// What the watching thread shares with the decoder.
-struct Watch {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-struct State {
+/// A child at work. Dropping it ends the child, which has nothing to save.
+struct Running {
     child: Child,
-    /// When the answer must be there.
-    due: Option<Instant>,
-    is_late: bool,
-    is_over: bool,
+    line: Line,
+    /// The configuration that the child has.
+    config: Option<Arc<AvcConfig>>,
+    /// Whether the child's decoder must forget everything before the next access unit.
+    is_reset: bool,
 }
 
-impl State {
-    fn kill(&mut self) -> Option<ExitStatus> {
-        let _ = self.child.kill();
-        self.child.wait().ok()
-    }
-}
-
-impl Watch {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn expect_by(&self, due: Option<Instant>) {
-        self.lock().due = due; // looked at when the watching thread wakes by itself: a frame must not wake it
+impl Running {
+    fn spawn(process: &DecoderProcess) -> io::Result<Self> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let theirs = OwnedFd::from(theirs);
+        let child = Command::new(&process.program)
+            .args(&process.args)
+            .env_clear() // no credentials for what may be broken into
+            .process_group(0) // Ctrl-C is for the parent, which ends the child when it is done
+            .stdin(theirs.try_clone()?)
+            .stdout(theirs)
+            .spawn()?;
+        Ok(Self { child, line: Line { stream: ours, deadline: None }, config: None, is_reset: false })
     }
 
-    fn run(&self, every: Duration) {
-        let mut state = self.lock();
-        while !state.is_over {
-            if state.due.is_some_and(|due| due <= SystemClock.now()) {
-                (state.is_late, state.due) = (true, None);
-                state.kill();
-            }
-            state = self.changed.wait_timeout(state, every).unwrap_or_else(PoisonError::into_inner).0;
+    /// Whether the program is a decoder that speaks this protocol.
+    fn greet(&mut self, limits: &Limits, time_limit: Duration) -> io::Result<bool> {
+        self.line.deadline = SystemClock.now().checked_add(time_limit);
+        let mut greeting = ASK.to_vec();
+        greeting.extend(limits.max_macroblocks.to_le_bytes());
+        greeting.extend((limits.max_segment_bytes as u64).to_le_bytes());
+        self.line.write_all(&greeting)?;
+        Ok(read_array(&mut self.line)? == *REPLY)
+    }
+
+    fn ask(&mut self, unit: &AccessUnit, request: &mut Vec<u8>, time_limit: Duration) -> io::Result<()> {
+        self.line.deadline = SystemClock.now().checked_add(time_limit);
+        let config = unit.config();
+        let is_known = self.config.as_ref().is_some_and(|known| Arc::ptr_eq(known, config) || known == config);
+        let record: &[u8] = if is_known { &[] } else { config.record() };
+        request.clear();
+        request.push(self.is_reset.into());
+        request.extend(length(record.len())?);
+        request.extend(length(unit.data().len())?);
+        request.extend_from_slice(record);
+        request.extend_from_slice(unit.data());
+        self.line.write_all(request)?;
+        self.is_reset = false;
+        if !is_known {
+            self.config = Some(config.clone());
         }
+        Ok(())
+    }
+
+    /// Ends the child after trouble with it, and says how it came to that.
+    fn end(mut self, trouble: io::Error, process: &DecoderProcess) -> Error {
+        let error = |context| Error::new(ErrorKind::Decoder, context);
+        match trouble.kind() {
+            io::ErrorKind::TimedOut => {
+                error(format!("decoder process that took longer than {:?}: it was killed", process.time_limit))
+                    .timed_out()
+            }
+            io::ErrorKind::InvalidData => {
+                error("decoder process that answered nonsense: it was killed".into()).with_source(trouble)
+            }
+            // The connection broke, so the child has ended or is about to.
+            _ => match self.ending() {
+                Ok(Some(status)) => error(format!("decoder process that ended: {status}")),
+                _ => error("decoder process that broke the connection: it was killed".into()).with_source(trouble),
+            },
+        }
+    }
+
+    fn ending(&mut self) -> io::Result<Option<ExitStatus>> {
+        for _ in 0..ENDING_ROUNDS {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(Some(status));
+            }
+            thread::park_timeout(ENDING_ROUND);
+        }
+        Ok(None)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait(); // no zombie stays
+    }
+}
+
+/// The parent's end of the connection: reading and writing together end at the deadline.
+struct Line {
+    stream: UnixStream,
+    deadline: Option<Instant>,
+}
+
+impl Line {
+    fn left(&self) -> io::Result<Option<Duration>> {
+        let Some(deadline) = self.deadline else { return Ok(None) };
+        match deadline.saturating_duration_since(SystemClock.now()) {
+            Duration::ZERO => Err(io::ErrorKind::TimedOut.into()),
+            left => Ok(Some(left)),
+        }
+    }
+}
+
+impl Read for Line {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(self.left()?)?;
+        self.stream.read(buffer).map_err(timed_out)
+    }
+}
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(self.left()?)?;
+        self.stream.write(bytes).map_err(timed_out)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A socket's time limit shows as `WouldBlock`.
+fn timed_out(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { error }
+}
+
+enum Answer {
+    Nothing,
+    /// Its planes are in the buffer.
+    Picture(Shape),
+    Error(Error),
+}
+
+struct Shape {
+    width: usize,
+    height: usize,
+    color: ColorSpace,
+    sample_aspect_ratio: Option<(u16, u16)>,
+}
+
+impl Shape {
+    /// Bytes of the luma plane and of each chroma plane.
+    fn plane_bytes(&self) -> [usize; 2] {
+        [self.width * self.height, self.width.div_ceil(2) * self.height.div_ceil(2)]
+    }
+
+    fn picture<'a>(&self, planes: &'a [u8], pts: Pts) -> Picture<'a> {
+        let [luma, chroma] = self.plane_bytes();
+        let (y, rest) = planes.split_at(luma.min(planes.len()));
+        let (u, v) = rest.split_at(chroma.min(rest.len()));
+        Picture {
+            planes: [y, u, v],
+            strides: [self.width, self.width.div_ceil(2)],
+            width: self.width,
+            height: self.height,
+            color: self.color,
+            sample_aspect_ratio: self.sample_aspect_ratio,
+            pts,
+        }
+    }
+}
+
+/// Reads an answer, and believes nothing in it: no more is taken than the limits allow.
+fn read_answer(input: &mut impl Read, limits: &Limits, planes: &mut Vec<u8>) -> io::Result<Answer> {
+    let [tag, a, b, c, numbers @ ..] = read_array::<HEADER_BYTES>(input)?;
+    let [first, second, third] = read_numbers(&numbers);
+    match tag {
+        NOTHING => Ok(Answer::Nothing),
+        PICTURE => {
+            let macroblocks = u64::from(first.div_ceil(16)) * u64::from(second.div_ceil(16));
+            let matrix =
+                MATRICES.get(usize::from(a)).filter(|_| (1..=u64::from(limits.max_macroblocks)).contains(&macroblocks));
+            let Some(&matrix) = matrix else {
+                return Err(nonsense(format!("picture of {first} x {second} in matrix {a}")));
+            };
+            let range = if b == 0 { ColorRange::Limited } else { ColorRange::Full };
+            let shape = Shape {
+                width: first as usize,
+                height: second as usize,
+                color: ColorSpace::new(matrix, range),
+                sample_aspect_ratio: (c != 0).then_some((third as u16, (third >> 16) as u16)),
+            };
+            let [luma, chroma] = shape.plane_bytes();
+            planes.resize(luma + 2 * chroma, 0);
+            input.read_exact(planes)?;
+            Ok(Answer::Picture(shape))
+        }
+        ERROR => {
+            let kind = KINDS.get(usize::from(a)).copied().unwrap_or(ErrorKind::Decoder);
+            let mut error = Error::new(kind, read_text(input, first)?);
+            let cause = read_text(input, second)?;
+            if !cause.is_empty() {
+                error = error.with_source(cause);
+            }
+            Ok(Answer::Error(if b == 0 { error } else { error.unsupported() }))
+        }
+        _ => Err(nonsense(format!("answer of kind {tag}"))),
+    }
+}
+
+fn read_text(input: &mut impl Read, length: u32) -> io::Result<String> {
+    let mut text = vec![0; checked(length, MAX_TEXT_BYTES)?];
+    input.read_exact(&mut text)?;
+    // It ends in logs and on terminals.
+    Ok(String::from_utf8_lossy(&text).chars().filter(|letter| !letter.is_control()).collect())
+}
+
+/// Decodes for an [`IsolatedDecoder`] in another process, which is at the other end of standard input and output, until
+/// standard input ends.
+///
+/// Nothing else may be written to standard output.
+///
+/// # Errors
+/// When the other side breaks the connection in the middle of a message, or is no `IsolatedDecoder` of this version.
+pub fn serve_decoder() -> io::Result<()> {
+    end_with_the_parent()?;
+    // Not `Stdin` and `Stdout`, whose buffers would copy every picture.
+    let mut input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    serve(&mut input, &mut output)
+}
+
+/// Ends this process when the parent has gone, also out of an access unit that takes for ever.
+fn end_with_the_parent() -> io::Result<()> {
+    let parent = parent_id();
+    let watch = move || {
+        while parent_id() == parent {
+            thread::park_timeout(PARENT_WATCH);
+        }
+        process::exit(0)
+    };
+    thread::Builder::new().name("parent watch".into()).spawn(watch).map(drop)
+}
+
+fn serve(input: &mut impl Read, output: &mut impl Write) -> io::Result<()> {
+    if read_array(input)? != *ASK {
+        return Err(nonsense("no IsolatedDecoder of this version of kvs-hls on standard input".into()));
+    }
+    let limits = Limits {
+        max_macroblocks: u32::from_le_bytes(read_array(input)?),
+        max_segment_bytes: usize::try_from(u64::from_le_bytes(read_array(input)?)).unwrap_or(usize::MAX),
+        ..Limits::default()
+    };
+    output.write_all(REPLY)?;
+    let mut decoder = Openh264Decoder::new(limits.clone());
+    let mut config = None;
+    let mut answer = Vec::new();
+    loop {
+        let [is_reset, lengths @ ..] = match read_array::<9>(input) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            header => header?,
+        };
+        let [record, unit] = read_numbers(&lengths);
+        if is_reset != 0 {
+            decoder.reset();
+        }
+        if record > 0 {
+            let record = read_bytes(input, checked(record, MAX_CONFIG_BYTES)?)?;
+            config = Some(Arc::new(AvcConfig::parse(&record).map_err(|error| nonsense(error.to_string()))?));
+        }
+        let data = read_bytes(input, checked(unit, limits.max_segment_bytes)?)?;
+        let config = config.clone().ok_or_else(|| nonsense("access unit without a configuration".into()))?;
+        let unit = AccessUnit::new(data, config, Pts::new(0, Timescale::SECONDS), Dts(0), 0)
+            .map_err(|error| nonsense(error.to_string()))?;
+        write_header(&mut answer, [NOTHING, 0, 0, 0], [0; 3]);
+        if let Err(error) = decoder.decode(&unit, &mut |picture| write_picture(&mut answer, &picture)) {
+            write_error(&mut answer, &error);
+        }
+        output.write_all(&answer)?;
+    }
+}
+
+fn write_picture(answer: &mut Vec<u8>, picture: &Picture<'_>) {
+    let matrix = MATRICES.iter().position(|matrix| *matrix == picture.color.matrix).unwrap_or_default();
+    let is_full = picture.color.range == ColorRange::Full;
+    let (x, y) = picture.sample_aspect_ratio.unwrap_or_default();
+    let aspect_ratio = u32::from(x) | u32::from(y) << 16;
+    let has_aspect_ratio = picture.sample_aspect_ratio.is_some();
+    write_header(
+        answer,
+        [PICTURE, matrix as u8, is_full.into(), has_aspect_ratio.into()],
+        [picture.width as u32, picture.height as u32, aspect_ratio],
+    );
+    let [luma, chroma] = picture.strides;
+    let (width, height) = (picture.width.div_ceil(2), picture.height.div_ceil(2));
+    let shapes = [(luma, picture.width, picture.height), (chroma, width, height), (chroma, width, height)];
+    for (plane, (stride, width, height)) in picture.planes.iter().zip(shapes) {
+        for row in plane.chunks(stride.max(1)).take(height) {
+            answer.extend_from_slice(row.get(..width).unwrap_or(row));
+        }
+    }
+}
+
+fn write_error(answer: &mut Vec<u8>, error: &Error) {
+    let kind = KINDS.iter().position(|kind| *kind == error.kind()).unwrap_or_default();
+    let mut causes = Vec::new();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        causes.push(error.to_string());
+        cause = error.source();
+    }
+    let cause = causes.join(": ");
+    let [context, cause] =
+        [error.context(), &cause].map(|text| text.as_bytes().get(..MAX_TEXT_BYTES).unwrap_or(text.as_bytes()));
+    let lengths = [context.len() as u32, cause.len() as u32, 0];
+    write_header(answer, [ERROR, kind as u8, error.is_unsupported().into(), 0], lengths);
+    answer.extend_from_slice(context);
+    answer.extend_from_slice(cause);
+}
+
+/// Begins an answer.
+fn write_header(answer: &mut Vec<u8>, bytes: [u8; 4], numbers: [u32; 3]) {
+    answer.clear();
+    answer.extend(bytes);
+    answer.extend(numbers.into_iter().flat_map(u32::to_le_bytes));
+}
+
+fn nonsense(what: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+fn length(bytes: usize) -> io::Result<[u8; 4]> {
+    u32::try_from(bytes).map(u32::to_le_bytes).map_err(|_| nonsense(format!("{bytes} bytes to send")))
+}
+
+fn checked(length: u32, max: usize) -> io::Result<usize> {
+    usize::try_from(length)
+        .ok()
+        .filter(|length| *length <= max)
+        .ok_or_else(|| nonsense(format!("length of {length} bytes")))
+}
+
+fn read_array<const N: usize>(input: &mut impl Read) -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    input.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn read_bytes(input: &mut impl Read, length: usize) -> io::Result<Bytes> {
+    let mut bytes = vec![0; length];
+    input.read_exact(&mut bytes)?;
+    Ok(bytes.into())
+}
+
+fn read_numbers<const N: usize>(bytes: &[u8]) -> [u32; N] {
+    let mut numbers = [0; N];
+    for (number, bytes) in numbers.iter_mut().zip(bytes.as_chunks().0) {
+        *number = u32::from_le_bytes(*bytes);
+    }
+    numbers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(bytes: [u8; 4], numbers: [u32; 3], rest: &[u8]) -> io::Result<Answer> {
+        let mut answer = Vec::new();
+        write_header(&mut answer, bytes, numbers);
+        answer.extend_from_slice(rest);
+        read_answer(&mut answer.as_slice(), &Limits::default(), &mut Vec::new())
+    }
+
+    #[test]
+    fn answers_beyond_the_limits_are_refused() {
+        for (bytes, numbers) in [
+            ([9, 0, 0, 0], [0, 0, 0]),
+            ([PICTURE, 0, 0, 0], [0, 16, 0]),
+            ([PICTURE, 0, 0, 0], [16, 0, 0]),
+            ([PICTURE, 0, 0, 0], [u32::MAX, u32::MAX, 0]),
+            ([PICTURE, 0, 0, 0], [16 * 36_865, 16, 0]),
+            ([PICTURE, 3, 0, 0], [16, 16, 0]),
+            ([ERROR, 0, 0, 0], [1001, 0, 0]),
+            ([ERROR, 0, 0, 0], [0, u32::MAX, 0]),
+        ] {
+            let error = answer(bytes, numbers, &[]).err().map(|error| error.kind());
+            assert_eq!(error, Some(io::ErrorKind::InvalidData), "{bytes:?} {numbers:?}");
+        }
+        let short = answer([PICTURE, 0, 0, 0], [16, 16, 0], &[0; 383]).err().map(|error| error.kind());
+        assert_eq!(short, Some(io::ErrorKind::UnexpectedEof));
+        assert!(answer([PICTURE, 0, 0, 0], [16, 16, 0], &[0; 384]).is_ok());
+    }
+
+    #[test]
+    fn what_an_error_says_is_safe_to_print() {
+        let Ok(Answer::Error(error)) = answer([ERROR, 1, 0, 0], [7, 2, 0], b"a\x1b[2J\nbc\xff") else {
+            panic!("no error")
+        };
+        assert_eq!((error.kind(), error.to_string()), (ErrorKind::Bitstream, "bitstream error: a[2Jb".into()));
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        assert_eq!(cause.as_deref(), Some("c\u{fffd}"));
+    }
+
+    #[test]
+    fn what_asks_beyond_the_limits_is_refused() {
+        let mut request = ASK.to_vec();
+        request.extend(100_u32.to_le_bytes());
+        request.extend(1000_u64.to_le_bytes());
+        assert!(serve(&mut request.as_slice(), &mut io::sink()).is_ok(), "the end of a parent is no error");
+        for lengths in [[0, 10], [0, 1001], [u32::MAX, 0]] {
+            let mut request = request.clone();
+            request.push(0);
+            request.extend(lengths.into_iter().flat_map(u32::to_le_bytes));
+            request.extend([0; 10]);
+            let error = serve(&mut request.as_slice(), &mut io::sink()).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{lengths:?}");
+        }
+        assert!(serve(&mut &b"GET / HTTP/1.1\r\n\r\n"[..], &mut io::sink()).is_err());
     }
 }

@@ -2,6 +2,7 @@
 
 mod color;
 mod convert;
+#[cfg(unix)]
 mod isolated;
 mod lane;
 mod openh264;
@@ -17,6 +18,7 @@ mod strand;
 
 pub use color::{ColorMatrix, ColorRange, ColorSpace};
 pub use convert::{Converter, convert};
+#[cfg(unix)]
 pub use isolated::{DecoderProcess, IsolatedDecoder, serve_decoder};
 pub(crate) use lane::{Job, Lane, LaneFrame, LaneOptions, LaneOutput, LaneStep};
 pub use openh264::Openh264Decoder;

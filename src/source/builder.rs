@@ -17,9 +17,9 @@ use super::options::{Config, Delivery, GapFill, Pacing};
 use super::reach::Reach;
 use super::shared::Shared;
 use crate::clock::{Clock, SystemClock};
-use crate::decode::{
-    Decoder, DecoderProcess, FrameSelection, IsolatedDecoder, Lane, LaneOptions, Openh264Decoder, Output,
-};
+use crate::decode::{Decoder, FrameSelection, Lane, LaneOptions, Openh264Decoder, Output};
+#[cfg(unix)]
+use crate::decode::{DecoderProcess, IsolatedDecoder};
 use crate::error::{Error, ErrorKind};
 use crate::hls::{LiveEdge, ReloadPolicy, VariantCaps, VariantChoice};
 use crate::limits::Limits;
@@ -213,8 +213,11 @@ impl FrameSourceBuilder {
         self
     }
 
-    /// Decodes in a process of its own, started from this program: should the decoder crash or never answer, that costs
-    /// a reported gap and nothing else. Takes the place of [`decoder`](Self::decoder).
+    /// Decodes in a process of its own: should the decoder crash, want for memory or never answer, that costs a reported gap
+    /// and nothing else. Takes the place of [`decoder`](Self::decoder).
+    ///
+    /// The price is two copies of each picture. An archive has a process for each segment that is decoded at once.
+    #[cfg(unix)]
     pub fn isolate(self, process: DecoderProcess) -> Self {
         self.decoder(move |limits| Box::new(IsolatedDecoder::new(process.clone(), limits.clone())))
     }

@@ -592,7 +592,6 @@ impl Machine {
             }
             return self.stop(Err(error), out);
         }
-        self.open_session(at.now, out);
         if self.abandon_at().is_some_and(|time| time <= at.now) {
             self.is_abandoning = true;
             self.adaptation.overload();
@@ -607,6 +606,7 @@ impl Machine {
         }
         self.catch_up();
         self.load_media(at.now, out);
+        self.open_session(at.now, out); // what is loaded last may make the next page wanted
         if self.is_all_loaded() && self.lane_segments == 0 {
             self.is_draining = true;
             out.extend(self.queue.gap_at_end().map(Action::Break));

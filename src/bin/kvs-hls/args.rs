@@ -50,6 +50,7 @@ pub enum Command {
     /// Run a simulated camera for other programs to open
     Simulate(SimulateArgs),
     /// The decoder's process of `frames --isolate`
+    #[cfg(unix)]
     #[command(hide = true)]
     Decoder,
 }
@@ -155,6 +156,7 @@ pub struct Reading {
     pub decode_ahead: Option<usize>,
 
     /// Decode in a process of its own: should the decoder crash or never answer, that costs a gap and nothing else
+    #[cfg(unix)]
     #[arg(long)]
     pub isolate: bool,
 

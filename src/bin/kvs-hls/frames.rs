@@ -2,8 +2,10 @@
 
 use std::io;
 
+#[cfg(unix)]
+use kvs_hls::DecoderProcess;
 use kvs_hls::hls::VariantCaps;
-use kvs_hls::{DecoderProcess, Delivery, Error, Frame, FrameSource, Output};
+use kvs_hls::{Delivery, Error, Frame, FrameSource, Output};
 use prometheus::Registry;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
@@ -92,9 +94,10 @@ fn source(args: &FramesArgs, registry: &Registry) -> Result<FrameSource, Failure
     if let Some(segments) = reading.decode_ahead {
         builder = builder.decode_ahead(segments);
     }
+    #[cfg(unix)]
     if reading.isolate {
         let program = std::env::current_exe().map_err(|error| Failure::io("cannot find this program", error))?;
-        builder = builder.isolate(DecoderProcess::new(program, ["decoder"]));
+        builder = builder.isolate(DecoderProcess::new(program).arg("decoder"));
     }
     if let Some(hosts) = &reading.hosts {
         builder = builder.hosts(hosts.clone());

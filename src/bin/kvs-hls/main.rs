@@ -54,9 +54,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<(), Failure> {
+    #[cfg(unix)]
     if let Command::Decoder = args.command {
-        let served = kvs_hls::decode::serve_decoder(io::stdin().lock(), io::stdout().lock());
-        return served.map_err(|error| Failure::io("the decoder's pipes", error));
+        return kvs_hls::decode::serve_decoder().map_err(|error| Failure::io("cannot decode for others", error));
     }
     start_log(&args)?;
     has_files_left().map_err(|error| Failure::io("no files can be opened", error))?;
@@ -71,6 +71,7 @@ fn run(args: Args) -> Result<(), Failure> {
             Command::Probe(args) => probe::run(args).await,
             Command::Demo(args) => demo::run(args).await,
             Command::Simulate(args) => simulate::run(args).await,
+            #[cfg(unix)]
             Command::Decoder => Ok(()), // served above, without a runtime
         }
     });

@@ -232,7 +232,7 @@ fn a_session_is_replaced_before_it_expires_and_nothing_is_read_twice() {
     assert_eq!(deadline.saturating_duration_since(bench.now), Duration::from_secs(267));
     bench.now = deadline;
     bench.input(Input::Tick);
-    assert_eq!(bench.said(), ["open", "playlist of 1"], "the old session goes on meanwhile");
+    assert_eq!(bench.said(), ["playlist of 1", "open"], "the old session goes on meanwhile");
     bench.playlist(media_playlist(0, 4, 0, "a"));
     bench.open(Some(600));
     assert_eq!(bench.said(), ["playlist of 2"]);
