@@ -125,6 +125,7 @@ mod session;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod source;
+mod sync;
 mod time;
 
 pub use backoff::Backoff;

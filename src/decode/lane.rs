@@ -6,7 +6,6 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use super::order::{Corrector, earliest_next, soonest};
@@ -18,6 +17,7 @@ use crate::clock::Clock;
 use crate::error::Error;
 use crate::gap::Gap;
 use crate::h264::{AccessUnit, nal_type};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use crate::time::Pts;
 
 /// What a lane is given, in order. `T` says where access units come from.
@@ -83,6 +83,9 @@ pub(crate) struct LaneOptions {
 const MIN_WAITING_BYTES: usize = 16 << 20;
 
 /// One camera in the pool.
+///
+/// Locks are taken in this order: plan, strands, merge; a strand's state, its tasks, merge; the pool's and the queue's own come
+/// last, each alone.
 pub(crate) struct Lane<T> {
     me: Weak<Self>,
     pub(super) pool: Arc<DecodePool>,

@@ -1,7 +1,8 @@
 //! Pixel buffers that are used again.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The bytes of one frame, shared: cloning copies a pointer. When the last clone is gone, the buffer serves another
 /// frame.

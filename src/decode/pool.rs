@@ -4,10 +4,9 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{Builder, JoinHandle};
 
 use super::PixelPool;
+use crate::sync::{Arc, Builder, Condvar, JoinHandle, Mutex, MutexGuard, PoisonError, current};
 
 /// What a piece of work says after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,7 +162,7 @@ impl DecodePool {
         let threads = std::mem::take(&mut *self.threads());
         for thread in threads {
             // A consumer may drop the last handle inside a turn; a thread cannot wait for itself.
-            if thread.thread().id() != std::thread::current().id() {
+            if thread.thread().id() != current().id() {
                 let _ = thread.join();
             }
         }

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 
 use super::lane::{Lane, LaneFrame, LaneStep};
 use super::order::{DisplayOrder, Horizon};
@@ -11,6 +10,7 @@ use super::select::Planned;
 use super::{Converter, Decoder, Picture};
 use crate::error::{Error, ErrorKind, Stage};
 use crate::gap::{Gap, GapCause};
+use crate::sync::{Mutex, MutexGuard, PoisonError, Weak};
 use crate::time::Pts;
 
 /// What a strand is given, in order.

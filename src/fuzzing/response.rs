@@ -3,29 +3,34 @@
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{check_error, check_text};
+use super::{SECRET, check_error, check_text};
 use crate::net::Refusal;
 use crate::secret::scrubbed;
 use crate::{FixedUrl, SecretUrl};
 
-/// Such as the service has them: long, of letters of both cases and digits.
+/// Such as the service has them: long, of letters of both cases and digits. It begins with [`SECRET`].
 const TOKEN: &str = "CiSecretOfTheSession0123456789abcdefghijklmnop";
 
 /// A byte for the status, a line for the header that names the error, then the body. The body is taken for a URL and for
 /// a message of the service as well.
 pub fn session_response(data: &[u8]) {
     let Some((&status, rest)) = data.split_first() else { return };
+    if data.windows(SECRET.len()).any(|part| part == SECRET.as_bytes()) {
+        return; // libFuzzer learns what texts are searched for; that word alone is no token
+    }
     let mut lines = rest.splitn(2, |byte| *byte == b'\n');
     let (header, body) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
     let url = SecretUrl::parse(&format!("https://host/a.m3u8?SessionToken={TOKEN}")).expect("a URL");
     let status = StatusCode::from_u16(400 + u16::from(status)).expect("of three digits");
     let name = HeaderName::from_static("x-amzn-errortype");
-    let headers: HeaderMap = HeaderValue::from_bytes(header).ok().map(|value| (name, value)).into_iter().collect();
     let refused = |body: &[u8]| {
-        let error = Refusal::of(&headers, body).error(&url, status);
-        assert_eq!(error.status(), Some(status.as_u16()));
-        assert!(!format!("{error} {error:?}").contains(TOKEN), "a token");
-        check_error(error);
+        for header in [header, TOKEN.as_bytes()] {
+            let header = HeaderValue::from_bytes(header).ok().map(|value| (name.clone(), value));
+            let headers: HeaderMap = header.into_iter().collect();
+            let error = Refusal::of(&headers, body).error(&url, status);
+            assert_eq!(error.status(), Some(status.as_u16()));
+            check_error(error);
+        }
     };
     refused(body);
     let Ok(text) = std::str::from_utf8(body) else { return };

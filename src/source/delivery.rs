@@ -1,7 +1,6 @@
 //! The short queue between the decoder and the consumer.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -9,6 +8,7 @@ use super::frame::Frame;
 use super::options::{Delivery, GapFill, Pacing};
 use crate::error::Error;
 use crate::gap::Gap;
+use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// With [`Delivery::Latest`], frames wait here until they are due.
 const LATEST_FRAMES: usize = 8;
@@ -256,7 +256,6 @@ impl Queue {
         }
     }
 
-    /// Whether all is taken and nothing more comes.
     /// Whether all frames were taken and none follow; the error may still be there.
     pub(crate) fn is_over(&self) -> bool {
         let state = self.lock();

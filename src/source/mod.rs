@@ -7,6 +7,8 @@ mod driver;
 mod engine;
 mod frame;
 mod frames;
+#[cfg(all(test, shuttle))]
+mod interleavings;
 pub(crate) mod machine;
 mod options;
 mod reach;
