@@ -51,6 +51,13 @@ impl GapCause {
     }
 }
 
+#[cfg(feature = "serde")]
+impl serde::Serialize for GapCause {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
 impl fmt::Display for GapCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -59,6 +66,7 @@ impl fmt::Display for GapCause {
 
 /// What is missing between the frame before and this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Gap {
     /// Why; the first cause when several came together.
@@ -68,6 +76,7 @@ pub struct Gap {
     /// Whole segments that are missing.
     pub segments: u64,
     /// From the frame before to this one by capture time; `None` when time went back or no frame was before.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::options::seconds::some"))]
     pub span: Option<Duration>,
 }
 

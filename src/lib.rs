@@ -73,6 +73,7 @@
 //! | --- | --- |
 //! | `kvs` (default) | `KinesisSession`: sessions of Kinesis Video Streams through the AWS SDK. The SDK's own minimum Rust version counts for it: older compilers get older SDKs |
 //! | `sim` | the module `sim`: a simulated camera for tests without AWS |
+//! | `serde` | options ([`Config`], [`Limits`], [`Size`], [`Delivery`] and all others that are text) to read and write, [`Stats`] and [`Gap`] to write |
 //! | `cli` | the program `kvs-hls`; implies `kvs` and `sim` |
 //!
 //! # Words

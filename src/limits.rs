@@ -12,6 +12,7 @@ use std::time::Duration;
 /// What has no place here is fixed: ten seconds for a connection, for the first byte of an answer and between two pieces
 /// of it, the HTTP library's own bounds on headers (about 400 KB), nine levels of boxes.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct Limits {
     /// Bytes of a playlist.
@@ -37,8 +38,10 @@ pub struct Limits {
     /// all that is needed.
     pub max_waiting_bytes: usize,
     /// From the request for a playlist or an initialization segment to its last byte.
+    #[cfg_attr(feature = "serde", serde(with = "crate::options::span"))]
     pub playlist_timeout: Duration,
     /// From the request for a media segment to its last byte.
+    #[cfg_attr(feature = "serde", serde(with = "crate::options::span"))]
     pub segment_timeout: Duration,
     /// Bytes a second that a body must come with, seen over any ten seconds: a server that sends a byte now and then would
     /// else hold a source until the time limit.

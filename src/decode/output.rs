@@ -93,6 +93,8 @@ impl fmt::Display for Size {
     }
 }
 
+crate::options::as_text!(Size);
+
 impl FromStr for Size {
     type Err = Error;
 

@@ -30,6 +30,8 @@ impl fmt::Display for FrameSelection {
     }
 }
 
+crate::options::as_text!(FrameSelection);
+
 impl FromStr for FrameSelection {
     type Err = Error;
 

@@ -44,6 +44,8 @@ impl fmt::Display for LiveEdge {
     }
 }
 
+crate::options::as_text!(LiveEdge);
+
 impl FromStr for LiveEdge {
     type Err = Error;
 
@@ -86,6 +88,8 @@ impl fmt::Display for ReloadPolicy {
         }
     }
 }
+
+crate::options::as_text!(ReloadPolicy);
 
 impl FromStr for ReloadPolicy {
     type Err = Error;

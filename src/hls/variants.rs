@@ -55,6 +55,8 @@ impl fmt::Display for VariantChoice {
     }
 }
 
+crate::options::as_text!(VariantChoice);
+
 impl FromStr for VariantChoice {
     type Err = Error;
 

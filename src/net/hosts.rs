@@ -31,6 +31,8 @@ impl fmt::Display for HostPolicy {
     }
 }
 
+crate::options::as_text!(HostPolicy);
+
 impl FromStr for HostPolicy {
     type Err = Error;
 

@@ -8,16 +8,23 @@ use crate::error::{Error, ErrorKind};
 use crate::session::SessionRequest;
 
 /// How long sessions last and how failures are met: the numbers that users of the Python class know.
+///
+/// With the feature `serde` it is a map with the fields' names and times such as `5m`; what is left out is the default's.
 #[derive(Clone, Debug, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 #[non_exhaustive]
 pub struct Config {
     /// How long a KVS session is asked for: 300 s to 43,200 s.
+    #[cfg_attr(feature = "serde", serde(with = "crate::options::span"))]
     pub session_duration: Duration,
     /// How long before its expiry a session is replaced. Less than `session_duration`.
+    #[cfg_attr(feature = "serde", serde(with = "crate::options::span"))]
     pub refresh_margin: Duration,
     /// The first delay before a reconnect.
+    #[cfg_attr(feature = "serde", serde(with = "crate::options::span"))]
     pub reconnect_delay: Duration,
     /// The longest delay before a reconnect.
+    #[cfg_attr(feature = "serde", serde(with = "crate::options::span"))]
     pub max_reconnect_delay: Duration,
     /// What each delay is to the one before; at least 1.
     pub backoff_multiplier: f64,
@@ -25,6 +32,7 @@ pub struct Config {
     /// nothing is no failure.
     pub max_consecutive_errors: u32,
     /// How long a camera may send nothing before that ends the source with a fatal error; `None` waits for ever.
+    #[cfg_attr(feature = "serde", serde(with = "crate::options::some_span"))]
     pub max_silence: Option<Duration>,
 }
 
@@ -136,6 +144,8 @@ impl fmt::Display for Delivery {
         }
     }
 }
+
+crate::options::as_text!(Delivery);
 
 impl FromStr for Delivery {
     type Err = Error;

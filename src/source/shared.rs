@@ -17,7 +17,10 @@ use crate::limits::Limits;
 use crate::metrics::Metrics;
 
 /// What a source has done so far, and how it is doing.
+///
+/// With the feature `serde` times are seconds.
 #[derive(Clone, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Stats {
     /// Frames handed to the user.
@@ -47,20 +50,25 @@ pub struct Stats {
     /// Requests, segments and pictures that failed.
     pub errors: u64,
     /// Age of the session that is read.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::options::seconds::some"))]
     pub session_age: Option<Duration>,
     /// How long the camera has been found silent; `None` while it sends.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::options::seconds::some"))]
     pub silent_for: Option<Duration>,
     /// Pictures decoded, also those that nobody wanted.
     pub decoded: u64,
     /// Time that decoding and converting them took, in all.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::options::seconds::serialize"))]
     pub decoding: Duration,
     /// Frames decoded and not yet taken.
     pub queued: usize,
     /// Width and height of the last frame handed out.
     pub size: Option<(usize, usize)>,
     /// How old the last frame was when it was handed out.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::options::seconds::some"))]
     pub latency: Option<Duration>,
     /// Time since the last frame was handed out.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "crate::options::seconds::some"))]
     pub last_frame_age: Option<Duration>,
     /// The last failure that was recovered from, with its causes.
     pub last_error: Option<String>,
