@@ -20,7 +20,8 @@ pub enum GapCause {
     /// The connection was lost, and the server had moved on when it was back.
     Reconnect,
     /// The server has nothing: the list goes on without a break, its times do not. The camera filmed nothing then, or what
-    /// it sent did not arrive.
+    /// it sent did not arrive. Only times tell: where they jitter by more than a quarter of a segment, a single missing one may
+    /// not show.
     NotRecorded,
 }
 

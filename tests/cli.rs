@@ -589,6 +589,20 @@ fn a_stream_is_read_by_its_name() {
 }
 
 #[test]
+fn completions_and_manual_pages_know_the_commands() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let completions = run(&["completions", shell]).expect(0).stdout;
+        assert!(completions.contains("simulate") && completions.contains("preview-remote"), "{shell}");
+        assert!(!completions.contains("decoder's process"), "{shell} offers what is hidden");
+    }
+    let directory = scratch("man");
+    run(&["man", directory.to_str().expect("UTF-8")]).expect(0);
+    let page = |name: &str| fs::read_to_string(directory.join(name)).unwrap_or_else(|_| panic!("no {name}"));
+    assert!(page("kvs-hls.1").starts_with(".ie") && page("kvs-hls-fleet.1").contains("SIGHUP"));
+    assert!(!directory.join("kvs-hls-decoder.1").exists());
+}
+
+#[test]
 fn missing_credentials_and_regions_are_told() {
     let mut command = program(&["frames", "--stream", "a", "--region", "us-east-1"]);
     with_credentials(&mut command, "").env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY");

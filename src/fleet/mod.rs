@@ -66,6 +66,14 @@ impl Fleet {
         Ok(Self { cameras: Mutex::default(), shared: Shared::default(), engine })
     }
 
+    /// How often a second the cameras together may call GetDataEndpoint, which each needs once: 50 by default. The account has 300
+    /// for all its machines; a fleet that is one of many takes its share.
+    #[cfg(feature = "kvs")]
+    pub fn endpoint_calls_per_second(self, calls: u32) -> Self {
+        self.shared.set_endpoint_calls_per_second(calls);
+        self
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<FrameSource>>> {
         self.cameras.lock().unwrap_or_else(PoisonError::into_inner)
     }

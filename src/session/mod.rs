@@ -207,6 +207,13 @@ pub struct Shared {
     aws: Arc<kinesis::Configs>,
 }
 
+#[cfg(feature = "kvs")]
+impl Shared {
+    pub(crate) fn set_endpoint_calls_per_second(&self, calls: u32) {
+        self.aws.pace.set(calls);
+    }
+}
+
 /// A URL that stays as it is: any HLS stream with fMP4 segments.
 #[derive(Clone, Debug)]
 pub struct FixedUrl {

@@ -309,7 +309,8 @@ impl FaultScript {
     }
 
     /// Faults by chance up to `total`, single ones and, one time in three, pairs that overlap; each 1 to 12 s long, with
-    /// 15 to 40 s of quiet behind it; [`Fault::Skew`] stays alone. The same seed gives the same script. [`Fault::Resolution`] is among them only when
+    /// 15 to 40 s of quiet behind it; [`Fault::Skew`] and [`Fault::Jitter`] stay
+    /// alone. The same seed gives the same script. [`Fault::Resolution`] is among them only when
     /// `resolutions` says so, since it needs a second recording.
     #[must_use]
     pub fn random(seed: u64, total: Duration, resolutions: bool) -> Self {
@@ -324,8 +325,9 @@ impl FaultScript {
             let fault = random_fault(&mut random, resolutions);
             script = script.at(at, length, fault);
             let other = random_fault(&mut random, resolutions);
-            // A clock set back by as much as is missing: nobody could tell.
-            let is_hidden = [fault, other].iter().any(|fault| matches!(fault, Fault::Skew { .. }));
+            // Times that are wrong by as much as is missing: nobody could tell.
+            let is_hidden =
+                [fault, other].iter().any(|fault| matches!(fault, Fault::Skew { .. } | Fault::Jitter { .. }));
             if random.u8(..3) == 0 && !is_hidden {
                 let later = Duration::from_millis(random.u64(0..1_000));
                 script = script.at(at + later, length.saturating_sub(later), other);

@@ -52,10 +52,22 @@ pub enum Command {
     Demo(DemoArgs),
     /// Run a simulated camera for other programs to open
     Simulate(SimulateArgs),
-    /// The decoder's process of `frames --isolate`
-    #[cfg(unix)]
-    #[command(hide = true)]
-    Decoder,
+    /// Print what a shell needs to complete commands and options
+    #[command(after_help = "\
+Examples:
+  kvs-hls completions bash > ~/.local/share/bash-completion/completions/kvs-hls
+  kvs-hls completions zsh > ~/.zfunc/_kvs-hls
+  kvs-hls completions fish > ~/.config/fish/completions/kvs-hls.fish")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages, one for each command
+    #[command(after_help = "Example:\n  kvs-hls man ~/.local/share/man/man1 && man kvs-hls")]
+    Man {
+        /// The directory for them
+        directory: PathBuf,
+    },
 }
 
 #[derive(Debug, ClapArgs)]

@@ -10,6 +10,9 @@ use crate::args::{CameraOptions, Format};
 use crate::failure::Failure;
 use crate::write;
 
+/// The argument of this program's own that makes it a decoder's process: nobody types it, so no help shows it.
+pub const DECODER: &str = "decoder";
+
 /// The source of a camera, not started yet.
 pub fn source(camera: &CameraOptions, name: &str, registry: &Registry) -> Result<FrameSource, Failure> {
     let reading = &camera.reading;
@@ -41,7 +44,7 @@ pub fn source(camera: &CameraOptions, name: &str, registry: &Registry) -> Result
     #[cfg(unix)]
     if reading.isolate {
         let program = std::env::current_exe().map_err(|error| Failure::io("cannot find this program", error))?;
-        builder = builder.isolate(DecoderProcess::new(program).arg("decoder"));
+        builder = builder.isolate(DecoderProcess::new(program).arg(DECODER));
     }
     if let Some(hosts) = &reading.hosts {
         builder = builder.hosts(hosts.clone());

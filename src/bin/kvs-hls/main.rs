@@ -15,6 +15,7 @@
 //! | `view.rs` | what people and probes see of a camera |
 //! | `serve.rs`, `preview/` | metrics, health, and the web page |
 //! | `summary.rs` | what happened, as text and JSON |
+//! | `generate.rs` | completions for shells, manual pages |
 //! | `failure.rs` | how an error ends the program, and what to try next |
 //! | `stop.rs` | Ctrl-C and SIGTERM |
 //!
@@ -28,6 +29,7 @@ mod display;
 mod failure;
 mod fleet;
 mod frames;
+mod generate;
 mod preview;
 mod probe;
 mod report;
@@ -50,6 +52,12 @@ use args::{Args, Command};
 use failure::Failure;
 
 fn main() -> ExitCode {
+    #[cfg(unix)]
+    if std::env::args_os().skip(1).eq([camera::DECODER]) {
+        let served = kvs_hls::decode::serve_decoder();
+        return served
+            .map_or_else(|error| Failure::io("cannot decode for others", error).report(), |()| ExitCode::SUCCESS);
+    }
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => return failure::refuse(&error),
@@ -61,9 +69,10 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<(), Failure> {
-    #[cfg(unix)]
-    if let Command::Decoder = args.command {
-        return kvs_hls::decode::serve_decoder().map_err(|error| Failure::io("cannot decode for others", error));
+    match &args.command {
+        Command::Completions { shell } => return generate::completions(*shell),
+        Command::Man { directory } => return generate::manual(directory),
+        _ => {}
     }
     start_log(&args)?;
     has_files_left().map_err(|error| Failure::io("no files can be opened", error))?;
@@ -79,8 +88,7 @@ fn run(args: Args) -> Result<(), Failure> {
             Command::Probe(args) => probe::run(args).await,
             Command::Demo(args) => demo::run(args).await,
             Command::Simulate(args) => simulate::run(args).await,
-            #[cfg(unix)]
-            Command::Decoder => Ok(()), // served above, without a runtime
+            Command::Completions { .. } | Command::Man { .. } => Ok(()), // done above, without a runtime
         }
     });
     runtime.shutdown_background();

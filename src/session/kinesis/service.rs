@@ -1,7 +1,8 @@
 //! The two calls.
 
 use std::fmt;
-use std::time::{Duration, SystemTime};
+use std::sync::{MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
@@ -21,6 +22,7 @@ use tracing::instrument::WithSubscriber;
 use super::failure::failure;
 use super::options::{FragmentSelector, Playback, Stream};
 use super::{KinesisSession, Window};
+use crate::clock::Clock;
 use crate::error::{Error, ErrorKind};
 use crate::options::DiscontinuityMode;
 use crate::secret::SecretUrl;
@@ -38,9 +40,48 @@ pub(super) struct Service {
     data: Option<archived::Client>,
 }
 
-/// The AWS configurations that have been loaded, one for each region: cameras of a fleet share their credentials.
+/// What the cameras of a fleet share: the AWS configurations that have been loaded, one for each region, with their
+/// credentials; and the account's quota.
 #[derive(Default)]
-pub(in crate::session) struct Configs(Mutex<Vec<(Option<Region>, SdkConfig)>>);
+pub(in crate::session) struct Configs {
+    loaded: Mutex<Vec<(Option<Region>, SdkConfig)>>,
+    pub(in crate::session) pace: Pace,
+}
+
+/// Calls of GetDataEndpoint one behind the other: the account has 300 a second for all its machines and streams together, and
+/// a fleet begins with all its cameras at once.
+pub(in crate::session) struct Pace(std::sync::Mutex<(Duration, Option<Instant>)>);
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self(std::sync::Mutex::new((Duration::from_millis(20), None)))
+    }
+}
+
+impl Pace {
+    fn lock(&self) -> MutexGuard<'_, (Duration, Option<Instant>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(in crate::session) fn set(&self, calls_per_second: u32) {
+        self.lock().0 = Duration::from_secs(1) / calls_per_second.max(1);
+    }
+
+    /// How long the caller has to wait for its turn.
+    fn reserve(&self, now: Instant) -> Duration {
+        let mut pace = self.lock();
+        let at = pace.1.map_or(now, |next| next.max(now));
+        pace.1 = Some(at + pace.0);
+        at.saturating_duration_since(now)
+    }
+
+    async fn turn(&self, clock: &dyn Clock) {
+        let wait = self.reserve(clock.now());
+        if !wait.is_zero() {
+            clock.sleep(wait).await;
+        }
+    }
+}
 
 impl fmt::Debug for Configs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -51,7 +92,7 @@ impl fmt::Debug for Configs {
 impl Configs {
     /// Held while one is loaded, so that it is loaded once.
     async fn load(&self, region: Option<&Region>) -> SdkConfig {
-        let mut configs = self.0.lock().await;
+        let mut configs = self.loaded.lock().await;
         if let Some((_, sdk)) = configs.iter().find(|(known, _)| known.as_ref() == region) {
             return sdk.clone();
         }
@@ -62,7 +103,7 @@ impl Configs {
 
     /// Credentials were refused: they are loaded anew.
     pub(super) async fn forget(&self) {
-        self.0.lock().await.clear();
+        self.loaded.lock().await.clear();
     }
 }
 
@@ -190,6 +231,9 @@ impl Service {
             .set_stream_name(name)
             .set_stream_arn(arn)
             .api_name(ApiName::GetHlsStreamingSessionUrl);
+        if let Some(configs) = options.configs.get() {
+            configs.pace.turn(&*options.clock).await;
+        }
         let call = format!("GetDataEndpoint in {}", self.region);
         let answer = quietly(request.send()).await.map_err(|error| failure(&call, &error))?;
         let endpoint = parsed_url(&call, answer.data_endpoint())?;
@@ -225,4 +269,22 @@ fn parsed_url(call: &str, text: Option<&str>) -> Result<SecretUrl, Error> {
 fn is_throttling(error: &Error) -> bool {
     let code = error.code().unwrap_or_default();
     error.status() == Some(429) || ["ClientLimitExceeded", "Throttl"].iter().any(|name| code.starts_with(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+
+    #[test]
+    fn calls_of_a_fleet_come_one_behind_the_other() {
+        let pace = Pace::default();
+        pace.set(5);
+        let start = SystemClock.now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let waits = [0, 0, 0, 150, 5000, 5000].map(|millis| pace.reserve(at(millis)).as_millis());
+        assert_eq!(waits, [0, 200, 400, 450, 0, 200], "at most five a second, and no debt after a pause");
+        pace.set(0);
+        assert_eq!(pace.reserve(at(9000)), Duration::ZERO);
+    }
 }

@@ -29,6 +29,8 @@ use reader::{Ended, read};
 
 /// A camera that has failed is tried again so much later.
 const RETRY: Duration = Duration::from_secs(60);
+/// Calls of GetDataEndpoint a second of all machines together: the account's quota is 300.
+const ENDPOINT_CALLS: u32 = 250;
 /// Between two lines where nothing can be drawn over.
 const PLAIN_EVERY: Duration = Duration::from_secs(60);
 
@@ -120,6 +122,9 @@ impl Running {
             Some(threads) => Fleet::with_decode_threads(threads)?,
             None => Fleet::new()?,
         };
+        // All machines begin at once when a cluster does.
+        let machines = args.shard.map_or(1, Shard::count);
+        let fleet = fleet.endpoint_calls_per_second((ENDPOINT_CALLS / machines).clamp(1, 50));
         let (registry, views) = (Registry::new(), Views::default());
         Ok(Self { fleet, registry, views, cameras: BTreeMap::new(), readers: JoinSet::new() })
     }

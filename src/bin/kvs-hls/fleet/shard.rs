@@ -42,6 +42,10 @@ impl Shard {
         format!("{index}/{count}").parse()
     }
 
+    pub fn count(self) -> u32 {
+        self.count
+    }
+
     /// Whether the camera belongs to this part.
     pub fn has(self, camera: &str) -> bool {
         (0..self.count).max_by_key(|index| weight(camera, *index)) == Some(self.index)

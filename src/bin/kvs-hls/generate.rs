@@ -1,0 +1,26 @@
+//! Completions for shells and manual pages, from the command line's own description.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+
+use crate::args::Args;
+use crate::failure::Failure;
+
+pub fn completions(shell: Shell) -> Result<(), Failure> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "kvs-hls", &mut text);
+    match io::stdout().write_all(&text) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::io("cannot write completions", error)),
+        _ => Ok(()),
+    }
+}
+
+pub fn manual(directory: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(directory)
+        .and_then(|()| clap_mangen::generate_to(Args::command(), directory))
+        .map_err(|error| Failure::io(format!("cannot write manual pages to {}", directory.display()), error))
+}
