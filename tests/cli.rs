@@ -285,7 +285,7 @@ fn wrong_usage_is_told_and_is_2() {
         (&["frames", "--url", "http://host", "--size", "640x360"], &["native, fit:WIDTHxHEIGHT"]),
         (&["frames", "--url", "http://host", "--size", "fit:0x360"], &["fit:0x360 (1 to 8192 is allowed"]),
         (&["frames", "--url", "http://host", "--buffer-frames", "0"], &["buffer_frames of 0"]),
-        (&["frames", "--url", "http://host", "--metrics-port", "many"], &["a port such as 9100"]),
+        (&["frames", "--url", "http://host", "--metrics", "many"], &["a port such as 9100"]),
     ] {
         run(args).expect(2).says(words);
     }
@@ -562,7 +562,7 @@ fn a_stream_is_read_by_its_name() {
     let run = Run::of(with_credentials(&mut program(&args), "secret").output().expect("the program runs")).expect(0);
     assert_eq!(json(&run.stdout)["verdict"]["decodable"], true);
 
-    let args = [&["frames"], &stream[..], &["--metrics-port", "0"]].concat();
+    let args = [&["frames"], &stream[..], &["--metrics", "0"]].concat();
     let mut command = program(&args);
     let child = with_credentials(&mut command, "secret").stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
     let mut client = Running(child.expect("the program runs"));

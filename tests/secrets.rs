@@ -51,7 +51,7 @@ async fn run(fault: &str) -> (String, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kvs-hls"));
         command
             .args(["frames", "--stream", "front-door", "--region", "us-east-1", "--endpoint-url", &endpoint])
-            .args(["--duration", "7s", "--metrics-port", "0", "--select", "keyframes", "--size", "fit:160x90"])
+            .args(["--duration", "7s", "--metrics", "0", "--select", "keyframes", "--size", "fit:160x90"])
             .args(["--write", "jpeg", "--out", "images", "--summary-json", "summary.json", "--isolate"])
             .envs(CREDENTIALS.into_iter().chain([("RUST_LOG", "trace"), ("AWS_EC2_METADATA_DISABLED", "true")]))
             .env("HOME", &folder)

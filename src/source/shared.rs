@@ -50,6 +50,10 @@ pub struct Stats {
     pub session_age: Option<Duration>,
     /// How long the camera has been found silent; `None` while it sends.
     pub silent_for: Option<Duration>,
+    /// Pictures decoded, also those that nobody wanted.
+    pub decoded: u64,
+    /// Time that decoding and converting them took, in all.
+    pub decoding: Duration,
     /// Frames decoded and not yet taken.
     pub queued: usize,
     /// Width and height of the last frame handed out.
@@ -241,6 +245,8 @@ impl Shared {
             errors: metrics.read_errors.get(),
             session_age: since(latest.session_began),
             silent_for: since(latest.silent_since),
+            decoded: metrics.decode_seconds.get_sample_count(),
+            decoding: Duration::try_from_secs_f64(metrics.decode_seconds.get_sample_sum()).unwrap_or_default(),
             queued: self.queue.len(),
             size: latest.size,
             latency: latest.latency,

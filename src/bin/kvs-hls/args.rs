@@ -12,7 +12,8 @@ use kvs_hls::{
     VariantChoice,
 };
 
-use crate::metrics::listen_address;
+use crate::fleet::Shard;
+use crate::serve::listen_address;
 use crate::source::{Kinesis, Source};
 
 /// Live camera frames from Amazon Kinesis Video Streams or any HLS/fMP4 URL.
@@ -43,6 +44,8 @@ pub struct Args {
 pub enum Command {
     /// Read frames: count them, or write them to a file, a directory or a pipe
     Frames(Box<FramesArgs>),
+    /// Read many cameras that a file names
+    Fleet(FleetArgs),
     /// Say what is at a URL, and whether it can be decoded
     Probe(ProbeArgs),
     /// Read a simulated camera live and check every frame
@@ -59,7 +62,7 @@ pub enum Command {
 #[command(after_help = "\
 Examples:
   kvs-hls frames --url \"$URL\" --duration 1m --summary-json -
-  kvs-hls frames --stream my-camera --region us-east-1 --metrics-port 9100
+  kvs-hls frames --stream my-camera --region us-east-1 --metrics --preview
   kvs-hls frames --stream my-camera --playback on-demand --start 2026-01-31T12:00:00Z --end 2026-01-31T13:00:00Z
   kvs-hls frames --url \"$URL\" --write raw --pixel rgb --duration 10s > frames.rgb
   kvs-hls frames --url \"$URL\" --write y4m | ffplay -
@@ -74,6 +77,20 @@ pub struct FramesArgs {
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub duration: Option<Duration>,
 
+    /// Write a summary as JSON at the end; `-` is standard output
+    #[arg(long, value_name = "PATH")]
+    pub summary_json: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub serving: Serving,
+
+    #[command(flatten)]
+    pub camera: CameraOptions,
+}
+
+/// A camera, and what is wanted of it. The keys of a file for `fleet` are the names of these options.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct CameraOptions {
     /// Which frames: `all`, `keyframes` or `fps:NUMBER`
     #[arg(long, value_name = "WHICH", default_value_t)]
     pub select: FrameSelection,
@@ -94,14 +111,6 @@ pub struct FramesArgs {
     #[arg(long, value_name = "PATH", default_value = "-")]
     pub out: PathBuf,
 
-    /// Write a summary as JSON at the end; `-` is standard output
-    #[arg(long, value_name = "PATH")]
-    pub summary_json: Option<PathBuf>,
-
-    /// Serve metrics for Prometheus at this port of this machine, or at ADDRESS:PORT
-    #[arg(long, value_name = "PORT", value_parser = listen_address)]
-    pub metrics_port: Option<SocketAddr>,
-
     #[command(flatten)]
     pub source: Source,
 
@@ -109,8 +118,68 @@ pub struct FramesArgs {
     pub reading: Reading,
 }
 
-/// How the stream is read.
+/// What is served while frames are read.
+#[derive(Clone, Debug, ClapArgs)]
+#[command(next_help_heading = "Serving")]
+pub struct Serving {
+    /// Show the camera on a web page, at this port or ADDRESS:PORT [default when given: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = "8080", value_parser = listen_address)]
+    pub preview: Option<SocketAddr>,
+
+    /// Let other machines open the preview; they need the token in the environment variable KVS_HLS_PREVIEW_TOKEN
+    #[arg(long, requires = "preview")]
+    pub preview_remote: bool,
+
+    /// Serve /metrics for Prometheus, /healthz and /readyz, at this port or ADDRESS:PORT [default when given: 127.0.0.1:9100]
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = "9100", value_parser = listen_address)]
+    pub metrics: Option<SocketAddr>,
+}
+
 #[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  kvs-hls fleet --example > cameras.toml      a file to begin with
+  kvs-hls fleet cameras.toml --check          look at the file, ask nobody
+  kvs-hls fleet cameras.toml --preview --metrics
+  kvs-hls fleet cameras.toml --shard 0/3      a third of the cameras; `auto` on Kubernetes
+
+SIGHUP reads the file again: cameras that stay as they are go on without a break. SIGTERM and Ctrl-C end all.")]
+pub struct FleetArgs {
+    /// The file with the cameras
+    #[arg(value_name = "FILE", required_unless_present = "example")]
+    pub file: Option<PathBuf>,
+
+    /// Print a file with comments to begin with
+    #[arg(long, exclusive = true)]
+    pub example: bool,
+
+    /// Only look at the file: say what is wrong, and where, or which cameras would be read
+    #[arg(long)]
+    pub check: bool,
+
+    /// Read this machine's part of the cameras only: `I/N` with I from 0, or `auto` to take them from JOB_COMPLETION_INDEX
+    /// or the number at the end of HOSTNAME, and KVS_HLS_SHARDS
+    #[arg(long, value_name = "I/N")]
+    pub shard: Option<Shard>,
+
+    /// Threads that decode [default: one a core]
+    #[arg(long, value_name = "N")]
+    pub decode_threads: Option<usize>,
+
+    /// Stop after this time by the clock on the wall
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub duration: Option<Duration>,
+
+    /// Write a summary as JSON at the end; `-` is standard output
+    #[arg(long, value_name = "PATH")]
+    pub summary_json: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub serving: Serving,
+}
+
+/// How the stream is read.
+#[derive(Clone, Debug, ClapArgs)]
 #[command(next_help_heading = "Reading")]
 pub struct Reading {
     /// When frames come faster than they are taken: `catch-up[:SECONDS]`, `all` or `latest`. By default `all` when
@@ -220,6 +289,8 @@ pub enum Format {
     Png,
     /// A JPEG file for each frame
     Jpeg,
+    /// A line of JSON for each frame: times, size, what is missing before it
+    Json,
     /// A line with times and MD5 for each frame, as `ffmpeg -f framemd5` writes it
     #[value(name = "framemd5")]
     FrameMd5,
@@ -259,6 +330,7 @@ pub struct ProbeArgs {
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "\
 Examples:
+  kvs-hls demo --duration 10m --preview            and open http://127.0.0.1:8080
   kvs-hls demo --duration 1m --snapshot frame.png
   kvs-hls demo --duration 5s --summary-json -
 
@@ -279,6 +351,9 @@ pub struct DemoArgs {
     /// An MP4 file with H.264 that the camera shows instead of its own recording
     #[arg(long, value_name = "FILE")]
     pub video: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub serving: Serving,
 }
 
 #[derive(Debug, ClapArgs)]

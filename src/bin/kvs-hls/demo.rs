@@ -1,5 +1,6 @@
 //! `demo`: reads a simulated camera live through the AWS SDK, as any client would, and checks every frame.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_config::{Region, SdkConfig};
@@ -8,9 +9,10 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use kvs_hls::net::BoxFuture;
 use kvs_hls::sim::{Recording, SimulatedCamera};
 use kvs_hls::{
-    ConnectionState, Error, Frame, FrameSource, Frames, KinesisSession, Output, Session, SessionProvider,
+    ConnectionState, Error, Frame, FrameSource, Frames, KinesisSession, Output, Pacing, Session, SessionProvider,
     SessionRequest, Stats,
 };
+use prometheus::Registry;
 use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
@@ -18,8 +20,10 @@ use crate::args::DemoArgs;
 use crate::check::{Check, Expected};
 use crate::display::{REDRAW_EVERY, Screen, Style, bar, bit_rate, count};
 use crate::failure::Failure;
+use crate::serve;
 use crate::stop::Stop;
 use crate::summary::{self, End, Tally};
+use crate::view::{View, Views};
 use crate::write;
 
 /// How long the simulated sessions last: short enough to see one replaced every few seconds.
@@ -53,6 +57,7 @@ impl SessionProvider for ShortSessions {
 
 pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     let mut demo = Demo::start(&args).await?;
+    serve::start(&args.serving, &demo.registry, &demo.views).await?;
     let mut snapshot = None;
     let mut screen = Screen::of_stderr();
     let mut frames = demo.source.start()?;
@@ -92,7 +97,10 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
 /// A camera, what reads it, and what was seen so far.
 struct Demo {
     camera: SimulatedCamera,
-    source: FrameSource,
+    source: Arc<FrameSource>,
+    view: Arc<View>,
+    views: Views,
+    registry: Registry,
     tally: Tally,
     check: Check,
     is_painted: bool,
@@ -113,11 +121,17 @@ impl Demo {
         let frames = recording.samples() as u64;
         let step = recording.duration().div_f64(frames.max(1) as f64);
         let camera = SimulatedCamera::builder().recording(recording).session_lifetime(SESSION).start().await?;
-        let source =
-            FrameSource::builder("simulated camera", ShortSessions::of(&camera)).output(Output::bgr()).build()?;
+        let (registry, views) = (Registry::new(), Views::default());
+        // Who looks sees the rhythm of capture instead of a burst for each segment.
+        let pacing = if args.serving.preview.is_some() { Pacing::ByTime } else { Pacing::AsDecoded };
+        let source = FrameSource::builder("simulated-camera", ShortSessions::of(&camera)).registry(&registry);
+        let source = Arc::new(source.output(Output::bgr()).pacing(pacing).build()?);
         Ok(Self {
             camera,
+            view: views.add(&source),
             source,
+            views,
+            registry,
             tally: Tally::start(),
             check: Check::new(is_painted.then_some(Expected { frames, step })),
             is_painted,
@@ -153,6 +167,7 @@ impl Demo {
                 next = frames.next() => next,
             };
             let Some(frame) = next.transpose()? else { return Ok(End::StreamEnded) };
+            self.view.show(&frame);
             self.check.look(&frame);
             self.tally.add(&frame);
             let now = Instant::now();

@@ -167,7 +167,7 @@ pub fn refuse(error: &clap::Error) -> ExitCode {
 }
 
 /// Replaces what follows a question mark in a URL, up to the quote or space behind it.
-fn without_queries(text: &str) -> String {
+pub fn without_queries(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(start) = rest.find("://") {

@@ -1,40 +1,40 @@
 //! `frames`: reads a stream and hands each frame to a writer.
 
 use std::io;
+use std::sync::Arc;
 
-#[cfg(unix)]
-use kvs_hls::DecoderProcess;
-use kvs_hls::hls::VariantCaps;
-use kvs_hls::{Delivery, Error, Frame, FrameSource, Output};
+use kvs_hls::{Error, Frame, FrameSource};
 use prometheus::Registry;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::args::{Format, FramesArgs, MAX_DURATION};
+use crate::camera;
 use crate::display::{REDRAW_EVERY, Screen, bit_rate, count};
 use crate::failure::{Failure, one_line};
-use crate::metrics;
+use crate::serve;
 use crate::stop::Stop;
 use crate::summary::{self, End, Tally};
+use crate::view::{View, Views};
 use crate::write::{self, FrameWriter};
 
 pub async fn run(args: FramesArgs) -> Result<(), Failure> {
-    let registry = Registry::new();
-    let source = source(&args, &registry)?;
-    if let Some(address) = args.metrics_port {
-        metrics::serve(address, &registry).await?;
-    }
+    let camera = &args.camera;
+    let (registry, views) = (Registry::new(), Views::default());
+    let source = Arc::new(camera::source(camera, camera.source.name(), &registry)?);
+    let view = views.add(&source);
+    serve::start(&args.serving, &registry, &views).await?;
     if let Some(path) = &args.summary_json
         && write::is_stdout(path)
-        && write::is_stdout(&args.out)
-        && args.write != Format::None
+        && write::is_stdout(&camera.out)
+        && camera.write != Format::None
     {
         return Err(Failure::usage("--summary-json - while frames go to standard output: give one of them a file"));
     }
-    let mut writer = write::writer(args.write, &args.out)?;
+    let mut writer = write::writer(camera.write, &camera.out, camera.source.name())?;
     let mut screen = if writer.is_none() { Screen::of_stderr() } else { None };
     let mut tally = Tally::start();
 
-    let result = read(&source, &args, writer.as_deref_mut(), screen.as_mut(), &mut tally).await;
+    let result = read(&source, &args, &view, writer.as_deref_mut(), screen.as_mut(), &mut tally).await;
     source.stop();
     let finished = writer.map_or(Ok(()), |mut writer| writer.finish());
     let (end, failure) = match (result, finished) {
@@ -42,7 +42,7 @@ pub async fn run(args: FramesArgs) -> Result<(), Failure> {
         (Err(Trouble::Io(error)), _) | (Ok(_), Err(error)) => match error.kind() {
             io::ErrorKind::BrokenPipe => (End::ClosedPipe, None),
             _ => {
-                let what = format!("cannot write frames to {}", args.out.display());
+                let what = format!("cannot write frames to {}", camera.out.display());
                 (End::Error, Some(Failure::io(what, error)))
             }
         },
@@ -67,47 +67,6 @@ pub async fn run(args: FramesArgs) -> Result<(), Failure> {
     failure.map_or(Ok(()), Err)
 }
 
-fn source(args: &FramesArgs, registry: &Registry) -> Result<FrameSource, Failure> {
-    let reading = &args.reading;
-    let mut output = Output::new(write::pixel_format(args.write, args.pixel)?).size(args.size);
-    if let Some(matrix) = reading.matrix {
-        output = output.matrix(matrix);
-    }
-    if let Some(range) = reading.range {
-        output = output.range(range);
-    }
-    let mut caps = VariantCaps::default();
-    (caps.max_height, caps.max_bandwidth) = (reading.max_height, reading.max_bandwidth);
-    let default_delivery = if args.write == Format::None { Delivery::default() } else { Delivery::All };
-    let mut builder = FrameSource::builder(args.source.name(), args.source.provider()?)
-        .config(reading.config(args.source.kinesis()))
-        .registry(registry)
-        .delivery(reading.delivery.unwrap_or(default_delivery))
-        .pacing(reading.pacing)
-        .select(args.select)
-        .output(output)
-        .live_edge(reading.live_edge)
-        .variant_caps(caps)
-        .variant(reading.variant)
-        .gap_fill(reading.gap_fill)
-        .buffer_frames(reading.buffer_frames);
-    if let Some(segments) = reading.decode_ahead {
-        builder = builder.decode_ahead(segments);
-    }
-    #[cfg(unix)]
-    if reading.isolate {
-        let program = std::env::current_exe().map_err(|error| Failure::io("cannot find this program", error))?;
-        builder = builder.isolate(DecoderProcess::new(program).arg("decoder"));
-    }
-    if let Some(hosts) = &reading.hosts {
-        builder = builder.hosts(hosts.clone());
-    }
-    if let Some(reload) = reading.reload {
-        builder = builder.reload(reload);
-    }
-    Ok(builder.build()?)
-}
-
 /// What ends reading before its time.
 enum Trouble {
     Library(Error),
@@ -117,6 +76,7 @@ enum Trouble {
 async fn read(
     source: &FrameSource,
     args: &FramesArgs,
+    view: &View,
     mut writer: Option<&mut (dyn FrameWriter + 'static)>,
     mut screen: Option<&mut Screen>,
     tally: &mut Tally,
@@ -143,6 +103,7 @@ async fn read(
             Some(frame) => frame.map_err(Trouble::Library)?,
             None => return Ok(End::StreamEnded),
         };
+        view.show(&frame);
         if let Some(writer) = &mut writer {
             writer.write(&frame).map_err(Trouble::Io)?;
         }

@@ -4,13 +4,16 @@
 //! | --- | --- |
 //! | `args.rs` | the command line |
 //! | `source.rs` | where frames come from: a URL or a stream of Kinesis Video Streams |
+//! | `camera.rs` | a camera as options describe it |
 //! | `frames.rs` | `frames`: reads a stream and hands each frame to a writer |
 //! | `write/` | one file for each format that `frames` writes |
+//! | `fleet/` | `fleet`: reads the cameras that a file names |
 //! | `probe.rs`, `report.rs` | `probe`: says what is at a URL |
 //! | `demo.rs`, `check.rs` | `demo`: reads a simulated camera and checks every frame |
 //! | `simulate.rs` | `simulate`: runs the simulated camera for other programs |
 //! | `display.rs` | what a terminal shows meanwhile |
-//! | `metrics.rs` | serves metrics to Prometheus |
+//! | `view.rs` | what people and probes see of a camera |
+//! | `serve.rs`, `preview/` | metrics, health, and the web page |
 //! | `summary.rs` | what happened, as text and JSON |
 //! | `failure.rs` | how an error ends the program, and what to try next |
 //! | `stop.rs` | Ctrl-C and SIGTERM |
@@ -18,18 +21,22 @@
 //! Data goes to standard output, words go to standard error.
 
 mod args;
+mod camera;
 mod check;
 mod demo;
 mod display;
 mod failure;
+mod fleet;
 mod frames;
-mod metrics;
+mod preview;
 mod probe;
 mod report;
+mod serve;
 mod simulate;
 mod source;
 mod stop;
 mod summary;
+mod view;
 mod write;
 
 use std::fs::File;
@@ -68,6 +75,7 @@ fn run(args: Args) -> Result<(), Failure> {
     let result = runtime.block_on(async {
         match args.command {
             Command::Frames(args) => frames::run(*args).await,
+            Command::Fleet(args) => fleet::run(args).await,
             Command::Probe(args) => probe::run(args).await,
             Command::Demo(args) => demo::run(args).await,
             Command::Simulate(args) => simulate::run(args).await,

@@ -1,6 +1,7 @@
 //! Where frames come from: a URL, or a stream of Kinesis Video Streams.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::io::{Read, stdin};
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +13,7 @@ use crate::args::duration;
 use crate::failure::Failure;
 
 /// A URL or a stream, one of both.
-#[derive(Debug, ClapArgs)]
+#[derive(Clone, Debug, ClapArgs)]
 #[command(next_help_heading = "Source")]
 #[command(group = ArgGroup::new("from").required(true).args(["url", "stream"]))]
 pub struct Source {
@@ -31,7 +32,7 @@ pub struct Source {
 }
 
 /// What a session of Kinesis Video Streams is asked for.
-#[derive(Debug, ClapArgs)]
+#[derive(Clone, Debug, ClapArgs)]
 #[command(next_help_heading = "Stream of Kinesis Video Streams")]
 pub struct Kinesis {
     /// Region of the stream, for example `us-east-1`; else that of the ARN, the environment or the profile counts
@@ -84,6 +85,16 @@ enum Mode {
     LiveReplay,
     /// All between --start and --end, as fast as it can be read
     OnDemand,
+}
+
+/// For people: without the query of a URL.
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.url, &self.stream) {
+            (Some(url), _) => url.to_str().and_then(|url| SecretUrl::parse(url).ok()).map_or(Ok(()), |url| url.fmt(f)),
+            (None, stream) => write!(f, "stream {}", stream.as_deref().unwrap_or_default()),
+        }
+    }
 }
 
 impl Source {

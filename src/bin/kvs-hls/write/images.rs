@@ -1,5 +1,6 @@
 //! A PNG or JPEG file for each frame.
 
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -60,31 +61,33 @@ pub fn save_png(frame: &Frame, path: &Path) -> io::Result<()> {
     save(frame, ImageFormat::Png, path)
 }
 
+/// Red, green and blue of each pixel; `None` for I420.
+pub fn rgb(frame: &Frame) -> Option<Cow<'_, [u8]>> {
+    let data = frame.data();
+    match frame.format() {
+        PixelFormat::Rgb => Some(data.into()),
+        PixelFormat::Gray => Some(data.iter().flat_map(|&luma| [luma; 3]).collect()),
+        PixelFormat::Bgr => Some(data.as_chunks().0.iter().flat_map(|&[b, g, r]| [r, g, b]).collect()),
+        _ => None,
+    }
+}
+
 fn save(frame: &Frame, format: ImageFormat, path: &Path) -> io::Result<()> {
-    let (color, swapped);
-    let pixels = match frame.format() {
-        PixelFormat::Gray => {
-            color = ExtendedColorType::L8;
-            frame.data()
+    let (color, pixels) = match frame.format() {
+        PixelFormat::Gray => (ExtendedColorType::L8, Cow::Borrowed(frame.data())),
+        other => {
+            let pixels = rgb(frame)
+                .ok_or_else(|| io::Error::other(format!("pixel format {other} cannot be saved as a picture")))?;
+            (ExtendedColorType::Rgb8, pixels)
         }
-        PixelFormat::Bgr => {
-            color = ExtendedColorType::Rgb8;
-            swapped = frame.data().chunks_exact(3).flat_map(|pixel| pixel.iter().rev()).copied().collect::<Vec<_>>();
-            &swapped
-        }
-        PixelFormat::Rgb => {
-            color = ExtendedColorType::Rgb8;
-            frame.data()
-        }
-        other => return Err(io::Error::other(format!("pixel format {other} cannot be saved as a picture"))),
     };
     let too_large = |_| io::Error::other("picture too large for an image file");
     let (width, height) =
         (u32::try_from(frame.width()).map_err(too_large)?, u32::try_from(frame.height()).map_err(too_large)?);
     let mut file = BufWriter::new(File::create(path)?);
     match format {
-        ImageFormat::Png => PngEncoder::new(&mut file).write_image(pixels, width, height, color),
-        _ => JpegEncoder::new_with_quality(&mut file, JPEG_QUALITY).write_image(pixels, width, height, color),
+        ImageFormat::Png => PngEncoder::new(&mut file).write_image(&pixels, width, height, color),
+        _ => JpegEncoder::new_with_quality(&mut file, JPEG_QUALITY).write_image(&pixels, width, height, color),
     }
     .map_err(io::Error::other)?;
     file.flush()

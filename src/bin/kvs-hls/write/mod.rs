@@ -3,6 +3,7 @@
 mod framemd5;
 mod grid;
 mod images;
+mod json;
 mod raw;
 mod y4m;
 
@@ -61,15 +62,16 @@ pub fn pixel_format(format: Format, wanted: Option<PixelFormat>) -> Result<Pixel
 }
 
 /// Makes the writer; `None` when nothing is to be written.
-pub fn writer(format: Format, out: &Path) -> Result<Option<Box<dyn FrameWriter>>, Failure> {
+pub fn writer(format: Format, out: &Path, camera: &str) -> Result<Option<Box<dyn FrameWriter>>, Failure> {
     Ok(Some(match format {
         Format::None => return Ok(None),
         Format::Raw => Box::new(raw::Raw::new(open(out)?)),
         Format::Y4m => Box::new(y4m::Y4m::new(open(out)?)),
+        Format::Json => Box::new(json::Json::new(open(out)?, camera)),
         Format::FrameMd5 => Box::new(framemd5::FrameMd5::new(open(out)?)),
         Format::Png => Box::new(images::Images::new(out, image::ImageFormat::Png)?),
         Format::Jpeg => Box::new(images::Images::new(out, image::ImageFormat::Jpeg)?),
     }))
 }
 
-pub use images::save_png;
+pub use images::{rgb, save_png};

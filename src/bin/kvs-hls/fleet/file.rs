@@ -1,0 +1,260 @@
+//! The file that names the cameras. A key is an option of `frames` without its dashes; `[defaults]` are those of every
+//! `[[camera]]`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::Path;
+
+use clap::error::{ContextKind, ContextValue};
+use clap::{Args, CommandFactory, Parser};
+use kvs_hls::ErrorKind;
+use prometheus::Registry;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::args::CameraOptions;
+use crate::camera;
+use crate::failure::{Failure, one_line, without_queries};
+use crate::source::Kinesis;
+use crate::write::is_stdout;
+
+pub const EXAMPLE: &str = include_str!("example.toml");
+
+/// A camera of the file.
+#[derive(Clone, Debug)]
+pub struct Camera {
+    pub id: String,
+    pub options: CameraOptions,
+    /// What it was parsed from: two that say the same are the same.
+    pub words: Vec<String>,
+}
+
+#[derive(Debug, Parser)]
+#[command(no_binary_name = true)]
+struct Words {
+    #[command(flatten)]
+    options: CameraOptions,
+}
+
+/// Reads the file whole: every complaint has file, line and key.
+pub fn read(path: &Path) -> Result<Vec<Camera>, Failure> {
+    let text =
+        std::fs::read_to_string(path).map_err(|error| Failure::io(format!("cannot read {}", path.display()), error))?;
+    File { name: path.display().to_string(), text: &text }
+        .cameras()
+        .map_err(|complaints| Failure::usage(complaints.join("\n       ")))
+}
+
+type Settings<'a> = BTreeMap<&'a str, &'a Spanned<DeValue<'a>>>;
+
+struct File<'a> {
+    name: String,
+    text: &'a str,
+}
+
+impl File<'_> {
+    fn complaint(&self, place: &Range<usize>, text: impl std::fmt::Display) -> String {
+        let line = 1 + self.text.bytes().take(place.start).filter(|byte| *byte == b'\n').count();
+        format!("{}:{line}: {text}", self.name)
+    }
+
+    fn cameras(&self) -> Result<Vec<Camera>, Vec<String>> {
+        let (root, errors) = DeTable::parse_recoverable(self.text);
+        if !errors.is_empty() {
+            let place = |error: &toml::de::Error| self.complaint(&error.span().unwrap_or_default(), error.message());
+            return Err(errors.iter().map(place).collect());
+        }
+        let mut complaints = Vec::new();
+        let mut complain = |place: &Range<usize>, text: String| complaints.push(self.complaint(place, text));
+        let (mut defaults, mut tables) = (Settings::new(), Vec::new());
+        for (key, value) in root.get_ref() {
+            match (key.get_ref().as_ref(), value.get_ref()) {
+                ("defaults", DeValue::Table(table)) => defaults = settings(table),
+                ("camera", DeValue::Array(array)) => tables.extend(array.iter()),
+                ("defaults" | "camera", _) => {
+                    complain(&key.span(), "[defaults] and [[camera]] are written so, as tables".into());
+                }
+                (other, _) => {
+                    complain(&key.span(), format!("{other}: unknown key ([defaults] and [[camera]] are allowed)"))
+                }
+            }
+        }
+        if tables.is_empty() {
+            complain(&(0..0), "no [[camera]] in the file (`kvs-hls fleet --example` prints one to begin with)".into());
+        }
+        let (mut cameras, mut ids) = (Vec::new(), BTreeSet::new());
+        for table in tables {
+            let DeValue::Table(own) = table.get_ref() else {
+                complain(&table.span(), "[[camera]] is written so, as a table".into());
+                continue;
+            };
+            let own = settings(own);
+            let mut all = defaults.clone();
+            if own.contains_key("url") {
+                all.retain(|key, _| *key != "stream" && !is_of_kinesis(key));
+            }
+            all.extend(own);
+            match camera(&all, &table.span()) {
+                Ok(camera) if !ids.insert(camera.id.clone()) => {
+                    complain(&table.span(), format!("id: \"{}\" twice", camera.id));
+                }
+                Ok(camera) => cameras.push(camera),
+                Err((place, text)) => complain(&place, text),
+            }
+        }
+        if complaints.is_empty() { Ok(cameras) } else { Err(complaints) }
+    }
+}
+
+/// Whether a key has a meaning for streams of Kinesis Video Streams only: as a default it does not reach a URL.
+fn is_of_kinesis(key: &str) -> bool {
+    let options = Kinesis::augment_args(clap::Command::new("kinesis"));
+    options.get_arguments().any(|arg| arg.get_long() == Some(&key.replace('_', "-")))
+}
+
+fn settings<'a>(table: &'a DeTable<'a>) -> Settings<'a> {
+    table.iter().map(|(key, value)| (key.get_ref().as_ref(), value)).collect()
+}
+
+/// The camera of these settings, looked at as closely as without asking anybody can be.
+fn camera(settings: &Settings<'_>, place: &Range<usize>) -> Result<Camera, (Range<usize>, String)> {
+    let id = match settings.get("id").map(|value| (value.get_ref(), value.span())) {
+        Some((DeValue::String(id), _)) if is_id(id) => id.to_string(),
+        Some((_, place)) => return Err((place, "id: a text of up to 100 letters, digits and ._- is allowed".into())),
+        None => return Err((place.clone(), "id: missing; it names the camera in metrics, logs and files".into())),
+    };
+    let mut words = Vec::new();
+    for (key, value) in settings.iter().filter(|(key, _)| **key != "id") {
+        let name = key.replace('_', "-");
+        let is_known = Words::command().get_arguments().any(|arg| arg.get_long() == Some(&name));
+        if !is_known {
+            return Err((value.span(), format!("{key}: unknown key ({} are allowed)", known_keys().join(", "))));
+        }
+        match value.get_ref() {
+            DeValue::Boolean(true) => words.push(format!("--{name}")),
+            DeValue::Boolean(false) => {}
+            DeValue::String(text) => words.push(format!("--{name}={}", text.replace("{id}", &id))),
+            DeValue::Integer(number) => words.push(format!("--{name}={}", number.as_str())),
+            DeValue::Float(number) => words.push(format!("--{name}={}", number.as_str())),
+            other => {
+                return Err((value.span(), format!("{key}: {} where a text or number is allowed", other.type_str())));
+            }
+        }
+    }
+    let of_key = |name: &str| settings.get(name.trim_start_matches('-')).map_or(place.clone(), |value| value.span());
+    let options = Words::try_parse_from(&words).map_err(|error| told(&error, of_key, place))?.options;
+    if is_stdout(&options.out) && options.write != crate::args::Format::None {
+        return Err((
+            of_key("write"),
+            "write: needs `out`, a path of this camera's own, such as \"frames/{id}\"".into(),
+        ));
+    }
+    let source = camera::source(&options, &id, &Registry::new());
+    source.map(drop).map_err(|failure| match failure {
+        Failure::Library(error) if error.kind() == ErrorKind::Config => {
+            (place.clone(), bare(&one_line(&error)).to_owned())
+        }
+        Failure::Usage(text) => (place.clone(), text),
+        other => (place.clone(), format!("{other:?}")),
+    })?;
+    Ok(Camera { id, options, words })
+}
+
+/// It stands in file names.
+fn is_id(text: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=100).contains(&text.len()) && text.bytes().all(is_allowed) && !text.starts_with('.')
+}
+
+fn known_keys() -> Vec<String> {
+    let longs =
+        Words::command().get_arguments().filter_map(|arg| arg.get_long().map(str::to_owned)).collect::<Vec<_>>();
+    [vec!["id".to_owned()], longs].concat()
+}
+
+/// Without the words that say no more than the place does.
+fn bare(reason: &str) -> &str {
+    reason.trim_start_matches("configuration error: ")
+}
+
+/// clap's complaint, with the key instead of the option.
+fn told(error: &clap::Error, of_key: impl Fn(&str) -> Range<usize>, place: &Range<usize>) -> (Range<usize>, String) {
+    let rendered = error.to_string();
+    let first = rendered.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    let key = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(option)) => option.split([' ', '=']).next().map(|name| name.trim_start_matches('-')),
+        _ => None,
+    };
+    match key {
+        Some(key) => {
+            let reason = std::error::Error::source(error).map_or(first.to_owned(), ToString::to_string);
+            (of_key(key), without_queries(&format!("{key}: {}", bare(&reason))))
+        }
+        None if rendered.contains("<--url") => (place.clone(), "neither url nor stream: one of both is needed".into()),
+        None => (place.clone(), without_queries(first)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Vec<Camera>, Vec<String>> {
+        File { name: "c.toml".into(), text }.cameras()
+    }
+
+    #[test]
+    fn defaults_hold_for_all_and_are_overridden() {
+        let cameras = parse(
+            "[defaults]\nregion = \"us-east-1\"\nselect = \"fps:1\"\nbuffer_frames = 2\nwrite = \"jpeg\"\nout = \"shots/{id}\"\n\
+             [[camera]]\nid = \"a\"\nstream = \"front\"\n\
+             [[camera]]\nid = \"b\"\nurl = \"http://h/b.m3u8\"\nselect = \"keyframes\"\nisolate = true\n",
+        )
+        .unwrap();
+        assert_eq!(cameras.iter().map(|camera| camera.id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(cameras[0].options.select.to_string(), "fps:1");
+        assert_eq!(cameras[1].options.select.to_string(), "keyframes");
+        assert!(cameras[1].options.reading.isolate && !cameras[0].options.reading.isolate);
+        assert_eq!(cameras[1].options.out, Path::new("shots/b"));
+        assert_eq!(cameras[0].options.reading.buffer_frames, 2);
+    }
+
+    #[test]
+    fn complaints_name_line_and_key() {
+        let camera = "[[camera]]\nid = \"a\"\nurl = \"http://h/a.m3u8?SessionToken=CiSecret\"\n";
+        for (text, said) in [
+            ("", "c.toml:1: no [[camera]]"),
+            ("[[camera]\n", "c.toml:1: "),
+            ("# me\ncamera = 3\n", "c.toml:2: [defaults] and [[camera]]"),
+            ("[[cameras]]\n", "c.toml:1: cameras: unknown key"),
+            ("[[camera]]\nurl = \"http://h/a\"\n", "c.toml:1: id: missing"),
+            ("[[camera]]\nid = \"a/b\"\nurl = \"http://h/a\"\n", "c.toml:2: id: a text of"),
+            ("\n[[camera]]\nid = \"a\"\n", "c.toml:2: neither url nor stream"),
+            (&format!("{camera}selct = \"all\"\n"), "c.toml:4: selct: unknown key (id, select, pixel, "),
+            (&format!("{camera}select = \"some\"\n"), "c.toml:4: select: \"some\" where one of all"),
+            (&format!("[defaults]\nsize = \"big\"\n{camera}"), "c.toml:2: size: "),
+            (&format!("{camera}buffer-frames = \"many\"\n"), "c.toml:4: buffer-frames: invalid digit"),
+            (&format!("{camera}select = [1]\n"), "c.toml:4: select: array where a text or number"),
+            (&format!("{camera}write = \"gif\"\n"), "c.toml:4: write: invalid value 'gif'"),
+            (&format!("{camera}write = \"y4m\"\n"), "c.toml:4: write: needs `out`"),
+            (&format!("{camera}{camera}"), "c.toml:4: id: \"a\" twice"),
+            (&format!("{camera}stream = \"b\"\n"), "cannot be used with"),
+            ("[[camera]]\nid = \"a\"\nurl = \"ftp://h?CiSecret\"\n", "c.toml:1: url with scheme \"ftp\""),
+        ] {
+            let complaints = parse(text).unwrap_err();
+            assert!(complaints.iter().any(|complaint| complaint.contains(said)), "{text}\n{complaints:#?}\nno {said}");
+            assert!(!complaints.iter().any(|complaint| complaint.contains("CiSecret")), "{complaints:#?}");
+        }
+        let both = parse(&format!("{camera}size = \"big\"\n[[camera]]\nid = \"b\"\n")).unwrap_err();
+        assert_eq!(both.len(), 2, "all are told at once: {both:#?}");
+    }
+
+    #[test]
+    fn the_example_is_a_good_file() {
+        let cameras = parse(EXAMPLE).unwrap();
+        assert!(cameras.len() > 1);
+        // What is commented out is right too.
+        let all: Vec<_> = EXAMPLE.lines().map(|line| line.strip_prefix("#: ").unwrap_or(line)).collect();
+        parse(&all.join("\n")).unwrap_or_else(|complaints| panic!("{complaints:#?}"));
+    }
+}

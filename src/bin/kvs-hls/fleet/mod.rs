@@ -1,0 +1,282 @@
+//! `fleet`: reads the cameras that a file names, for as long as it is told to.
+
+mod file;
+mod reader;
+mod shard;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kvs_hls::Fleet;
+use prometheus::Registry;
+use serde_json::json;
+use tokio::task::{Id, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+pub use shard::Shard;
+
+use crate::args::{FleetArgs, MAX_DURATION};
+use crate::display::{REDRAW_EVERY, Screen, count};
+use crate::failure::Failure;
+use crate::stop::{Reload, Stop};
+use crate::summary::{self, Tally};
+use crate::view::{View, Views};
+use crate::{camera, serve};
+use file::Camera;
+use reader::{Ended, read};
+
+/// A camera that has failed is tried again so much later.
+const RETRY: Duration = Duration::from_secs(60);
+/// Between two lines where nothing can be drawn over.
+const PLAIN_EVERY: Duration = Duration::from_secs(60);
+
+pub async fn run(args: FleetArgs) -> Result<(), Failure> {
+    let Some(path) = args.file.as_deref().filter(|_| !args.example) else {
+        print!("{}", file::EXAMPLE);
+        return Ok(());
+    };
+    let cameras = of_shard(path, args.shard)?;
+    if args.check {
+        for camera in &cameras {
+            println!("{:20}  {}", camera.id, camera.options.source);
+        }
+        eprintln!("{}: {}, all options are right", path.display(), count(cameras.len() as u64, "camera"));
+        return Ok(());
+    }
+    let (mut stop, mut reload) = (Stop::listen(), Reload::listen());
+    let mut fleet = Running::start(&args)?;
+    fleet.change(cameras);
+    serve::start(&args.serving, &fleet.registry, &fleet.views).await?;
+
+    let deadline = Instant::now() + args.duration.unwrap_or(MAX_DURATION);
+    let mut screen = Screen::of_stderr();
+    let mut redraw = interval(if screen.is_some() { REDRAW_EVERY } else { PLAIN_EVERY });
+    redraw.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    redraw.reset();
+    while fleet.has_work() {
+        let retry_at = fleet.retry_at().unwrap_or(deadline);
+        tokio::select! {
+            biased;
+            () = stop.requested() => break,
+            () = sleep_until(deadline) => break,
+            () = reload.requested() => match of_shard(path, args.shard) {
+                Ok(cameras) => fleet.change(cameras),
+                // What runs is worth more than what cannot be read.
+                Err(failure) => {
+                    failure.report();
+                    eprintln!("the cameras go on as they are");
+                }
+            },
+            Some(ended) = fleet.readers.join_next_with_id() => fleet.ended(ended),
+            () = sleep_until(retry_at) => fleet.retry(),
+            _ = redraw.tick() => match &mut screen {
+                Some(screen) => screen.draw(&[fleet.line()]),
+                None => eprintln!("{}", fleet.line()),
+            },
+        }
+    }
+    if let Some(screen) = &mut screen {
+        screen.clear();
+    }
+    let line = fleet.line();
+    let summary = fleet.stop().await;
+    eprintln!("{line}");
+    if let Some(path) = &args.summary_json {
+        summary::save(&summary, path)?;
+    }
+    Ok(())
+}
+
+fn of_shard(path: &Path, shard: Option<Shard>) -> Result<Vec<Camera>, Failure> {
+    let mut cameras = file::read(path)?;
+    cameras.retain(|camera| shard.is_none_or(|shard| shard.has(&camera.id)));
+    Ok(cameras)
+}
+
+/// The cameras that are read.
+struct Running {
+    fleet: Fleet,
+    registry: Registry,
+    views: Views,
+    cameras: BTreeMap<String, Member>,
+    readers: JoinSet<Ended>,
+}
+
+struct Member {
+    camera: Camera,
+    view: Arc<View>,
+    /// The task that reads it; `None` once it has ended.
+    reader: Option<Id>,
+    retry_at: Option<Instant>,
+    /// What was read of it, before it was started anew too.
+    story: Vec<serde_json::Value>,
+}
+
+impl Running {
+    fn start(args: &FleetArgs) -> Result<Self, Failure> {
+        let fleet = match args.decode_threads {
+            Some(threads) => Fleet::with_decode_threads(threads)?,
+            None => Fleet::new()?,
+        };
+        let (registry, views) = (Registry::new(), Views::default());
+        Ok(Self { fleet, registry, views, cameras: BTreeMap::new(), readers: JoinSet::new() })
+    }
+
+    /// Reads these cameras from now on. Those that stay as they are do not notice.
+    fn change(&mut self, cameras: Vec<Camera>) {
+        let is_first = self.cameras.is_empty();
+        let mut old = std::mem::take(&mut self.cameras);
+        let (mut started, mut kept) = (0, 0);
+        for camera in cameras {
+            match old.remove(&camera.id) {
+                Some(member) if member.camera.words == camera.words => {
+                    kept += 1;
+                    self.cameras.insert(camera.id.clone(), member);
+                }
+                member => {
+                    started += 1;
+                    if let Some(member) = member {
+                        self.end(&camera.id, &member);
+                    }
+                    self.begin(camera, Vec::new());
+                }
+            }
+        }
+        for (id, member) in &old {
+            self.end(id, member);
+            self.views.remove(id);
+        }
+        match is_first {
+            true => eprintln!("{} to read", count(started, "camera")),
+            false => eprintln!("read again: {kept} cameras go on, {started} begin, {} end", old.len()),
+        }
+    }
+
+    fn begin(&mut self, camera: Camera, story: Vec<serde_json::Value>) {
+        let id = camera.id.clone();
+        let begun = camera::source(&camera.options, &id, &self.registry).and_then(|source| {
+            let frames = self.fleet.start(source)?;
+            let source = self.fleet.camera(&id);
+            Ok((frames, source))
+        });
+        let mut member = Member { view: Arc::default(), camera, reader: None, retry_at: None, story };
+        match begun {
+            Ok((frames, source)) => {
+                if let Some(source) = &source {
+                    member.view = self.views.add(source);
+                }
+                let task = read(frames, member.camera.clone(), member.view.clone());
+                member.reader = Some(self.readers.spawn(task).id());
+            }
+            Err(failure) => {
+                eprintln!("camera {id} does not start");
+                failure.report();
+                member.retry_at = Some(Instant::now() + RETRY);
+            }
+        }
+        self.cameras.insert(id, member);
+    }
+
+    /// Stops a camera and forgets its counters, so that its name is free.
+    fn end(&self, id: &str, member: &Member) {
+        member.view.forget_source();
+        self.fleet.remove(id);
+    }
+
+    fn ended(&mut self, ended: Result<(Id, Ended), tokio::task::JoinError>) {
+        let id = match &ended {
+            Ok((id, _)) => *id,
+            Err(error) => error.id(),
+        };
+        // One that was removed or replaced is not found.
+        let Some((name, member)) = self.cameras.iter_mut().find(|(_, member)| member.reader == Some(id)) else {
+            return;
+        };
+        member.reader = None;
+        let error = match ended {
+            Ok((_, Ended { tally, error })) => {
+                member.story.push(story(&tally, error.as_deref()));
+                error
+            }
+            Err(error) => Some(error.to_string()),
+        };
+        match error {
+            Some(error) => {
+                tracing::error!(camera = %name, %error, "camera failed; it is tried again in a minute");
+                member.view.end(Some(&format!("{error}; tried again in {} s", RETRY.as_secs())));
+                member.retry_at = Some(Instant::now() + RETRY);
+            }
+            None => member.view.end(None),
+        }
+    }
+
+    fn retry_at(&self) -> Option<Instant> {
+        self.cameras.values().filter_map(|member| member.retry_at).min()
+    }
+
+    fn retry(&mut self) {
+        let now = Instant::now();
+        let due = |(id, member): (&String, &Member)| member.retry_at.is_some_and(|at| at <= now).then(|| id.clone());
+        for id in self.cameras.iter().filter_map(due).collect::<Vec<_>>() {
+            if let Some(member) = self.cameras.remove(&id) {
+                self.end(&id, &member);
+                self.begin(member.camera, member.story);
+            }
+        }
+    }
+
+    /// Whether a camera is read or will be: a fleet of archives comes to an end.
+    fn has_work(&self) -> bool {
+        self.cameras.is_empty()
+            || self.cameras.values().any(|member| member.reader.is_some() || member.retry_at.is_some())
+    }
+
+    /// One line for people who wait.
+    fn line(&self) -> String {
+        let mut states = BTreeMap::new();
+        let (mut frames, mut rate, mut gaps) = (0, 0.0, 0);
+        for (id, member) in &self.cameras {
+            let tile = member.view.tile(id);
+            *states.entry(tile["state"].as_str().unwrap_or_default().to_owned()).or_insert(0) += 1;
+            frames += tile["frames"].as_u64().unwrap_or_default();
+            rate += tile["rate"].as_f64().unwrap_or_default();
+            gaps += tile["gaps"].as_u64().unwrap_or_default();
+        }
+        let states: Vec<_> = states.iter().map(|(state, number)| format!("{number} {state}")).collect();
+        let (frames, gaps) = (count(frames, "frame"), count(gaps, "gap"));
+        format!(
+            "{}: {}  {frames}  {rate:.1} a second  {gaps}",
+            count(self.cameras.len() as u64, "camera"),
+            states.join(", ")
+        )
+    }
+
+    /// Ends all cameras, lets writers finish, and tells what was read.
+    async fn stop(mut self) -> serde_json::Value {
+        for (id, member) in &self.cameras {
+            let stats = self.fleet.camera(id).map(|source| source.stats());
+            if let Some(stats) = stats {
+                member.view.note("state", format!("stopped after {}", count(stats.frames, "frame")));
+            }
+            self.fleet.remove(id);
+        }
+        while let Some(ended) = self.readers.join_next_with_id().await {
+            let Ok((id, Ended { tally, .. })) = ended else { continue };
+            if let Some(member) = self.cameras.values_mut().find(|member| member.reader == Some(id)) {
+                member.story.push(story(&tally, None));
+            }
+        }
+        let cameras = self.cameras.iter().map(|(id, member)| {
+            let mut tile = member.view.tile(id);
+            tile["runs"] = member.story.clone().into();
+            tile
+        });
+        json!({ "cameras": cameras.collect::<Vec<_>>() })
+    }
+}
+
+fn story(tally: &Tally, error: Option<&str>) -> serde_json::Value {
+    json!({ "frames": tally.frames, "frames_per_second": tally.rate(), "seconds": tally.elapsed().as_secs_f64(), "error": error })
+}

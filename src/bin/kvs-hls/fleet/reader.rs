@@ -1,0 +1,115 @@
+//! Reads one camera of the fleet and hands its frames to what writes them.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kvs_hls::{Error, ErrorKind, Frame, Frames};
+
+use super::file::Camera;
+use crate::args::Format;
+use crate::failure::{Failure, one_line};
+use crate::summary::Tally;
+use crate::view::View;
+use crate::write::{self, FrameWriter};
+
+/// A file or pipe that failed is opened again so much later; frames that come meanwhile are not written.
+const REOPEN: Duration = Duration::from_secs(5);
+
+/// What was read, and why no more is.
+pub struct Ended {
+    pub tally: Tally,
+    pub error: Option<String>,
+}
+
+/// Reads to the end. What is written is written on a thread of its own: a pipe that nobody reads holds up its camera alone.
+pub async fn read(mut frames: Frames, camera: Camera, view: Arc<View>) -> Ended {
+    let mut tally = Tally::start();
+    if camera.options.write != Format::None {
+        let thread = tokio::task::spawn_blocking(move || {
+            let mut output = Output::new(camera, view.clone());
+            let end = frames.blocking().try_for_each(|frame| frame.map(|frame| output.take(&frame, &mut tally)));
+            output.finish();
+            Ended { tally, error: told(end) }
+        });
+        return thread.await.unwrap_or_else(|error| Ended { tally: Tally::start(), error: Some(error.to_string()) });
+    }
+    let end = loop {
+        match frames.next().await {
+            Some(Ok(frame)) => {
+                tally.add(&frame);
+                view.show(&frame);
+            }
+            Some(Err(error)) => break Err(error),
+            None => break Ok(()),
+        }
+    };
+    Ended { tally, error: told(end) }
+}
+
+/// Being stopped is no failure.
+fn told(end: Result<(), Error>) -> Option<String> {
+    end.err().filter(|error| error.kind() != ErrorKind::Stopped).map(|error| one_line(&error))
+}
+
+/// Where the frames of a camera go. An error there is not the camera's end.
+struct Output {
+    camera: Camera,
+    view: Arc<View>,
+    writer: Option<Box<dyn FrameWriter>>,
+    reopen_at: Option<std::time::Instant>,
+    unwritten: u64,
+}
+
+impl Output {
+    fn new(camera: Camera, view: Arc<View>) -> Self {
+        Self { camera, view, writer: None, reopen_at: None, unwritten: 0 }
+    }
+
+    fn take(&mut self, frame: &Frame, tally: &mut Tally) {
+        tally.add(frame);
+        self.view.show(frame);
+        let now = std::time::Instant::now();
+        if self.reopen_at.is_some_and(|at| now < at) {
+            self.unwritten += 1;
+            return;
+        }
+        if let Err(what) = self.write(frame) {
+            self.unwritten += 1;
+            self.writer = None;
+            self.reopen_at = Some(now + REOPEN);
+            tracing::error!(camera = %self.camera.id, %what, "frames are not written; tried again in a few seconds");
+            self.view.note("error", what);
+        }
+    }
+
+    fn write(&mut self, frame: &Frame) -> Result<(), String> {
+        let (options, id) = (&self.camera.options, &self.camera.id);
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            None => {
+                let writer = write::writer(options.write, &options.out, id).map_err(|failure| match failure {
+                    Failure::Io { what, error } => format!("{what}: {error}"),
+                    other => format!("{other:?}"),
+                })?;
+                if self.unwritten > 0 {
+                    self.view.note("state", format!("frames are written again; {} were not", self.unwritten));
+                }
+                (self.reopen_at, self.unwritten) = (None, 0);
+                self.writer.get_or_insert(writer.ok_or("nothing to write")?)
+            }
+        };
+        writer.write(frame).map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => format!("who read {} has gone", options.out.display()),
+            _ => format!("cannot write to {}: {error}", options.out.display()),
+        })
+    }
+
+    fn finish(&mut self) {
+        if let Some(writer) = &mut self.writer
+            && let Err(error) = writer.finish()
+        {
+            tracing::error!(camera = %self.camera.id, %error, "the last frames are not written");
+        }
+    }
+}

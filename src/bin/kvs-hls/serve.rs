@@ -1,0 +1,73 @@
+//! What is served while cameras are read: metrics and health for machines, the preview for people.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use prometheus::{Registry, TEXT_FORMAT, TextEncoder};
+use tokio::net::TcpListener;
+
+use crate::args::Serving;
+use crate::failure::Failure;
+use crate::preview;
+use crate::view::Views;
+
+/// Reads a port of this machine's own address, or an address with a port.
+pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let port = text.parse().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    port.or_else(|_| text.parse())
+        .map_err(|_| "a port such as 9100 or an address such as 0.0.0.0:9100 is allowed".into())
+}
+
+/// Serves what is asked for, for as long as the runtime lives.
+pub async fn start(args: &Serving, registry: &Registry, views: &Views) -> Result<(), Failure> {
+    views.watch();
+    if let Some(address) = args.preview {
+        let router = preview::router(views, preview::Guard::new(address.ip(), args.preview_remote)?);
+        let address = serve("the preview", address, router).await?;
+        eprintln!("preview at http://{address}/");
+    }
+    if let Some(address) = args.metrics {
+        let router = Router::new()
+            .route("/metrics", get(metrics))
+            .route("/healthz", get("ok\n"))
+            .route("/readyz", get(readiness))
+            .with_state((registry.clone(), views.clone()));
+        let address = serve("metrics", address, router).await?;
+        eprintln!("metrics at http://{address}/metrics");
+    }
+    Ok(())
+}
+
+/// Whether nobody but this machine can come to an address.
+pub fn is_own(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}
+
+async fn serve(what: &'static str, address: SocketAddr, router: Router) -> Result<SocketAddr, Failure> {
+    let unavailable = |error| Failure::io(format!("cannot serve {what} at {address}; another port may be free"), error);
+    let listener = TcpListener::bind(address).await.map_err(unavailable)?;
+    let address = listener.local_addr().map_err(unavailable)?;
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::warn!(%error, "{what} no longer served");
+        }
+    });
+    Ok(address)
+}
+
+async fn metrics(State((registry, _)): State<(Registry, Views)>) -> impl IntoResponse {
+    let text = TextEncoder::new().encode_to_string(&registry.gather()).unwrap_or_default();
+    ([(header::CONTENT_TYPE, TEXT_FORMAT)], text)
+}
+
+async fn readiness(State((_, views)): State<(Registry, Views)>) -> impl IntoResponse {
+    if views.are_ready() {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "some camera has neither sent a frame nor been found silent yet\n")
+    }
+}

@@ -1,0 +1,337 @@
+//! What people and probes see of a camera while it is read: its last picture, how it is doing, and what happened.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use jiff::Timestamp;
+use kvs_hls::{ConnectionState, Frame, FrameSource, GapCause, Stats};
+use serde_json::{Value, json};
+
+use crate::display::count;
+use crate::preview::Encoded;
+
+/// How often cameras are looked at.
+pub const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Points of the plots: five minutes.
+const MAX_SAMPLES: usize = 300;
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+const MAX_EVENTS: usize = 200;
+/// The rate of frames is that of so much time: more than the burst of a segment.
+const RATE_OVER: Duration = Duration::from_secs(10);
+/// What is known of the rhythm before there is one.
+const FIRST_PAUSE: Duration = Duration::from_secs(4);
+
+/// The cameras that are read, by name.
+#[derive(Clone, Debug, Default)]
+pub struct Views(Arc<Mutex<BTreeMap<String, Arc<View>>>>);
+
+impl Views {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<View>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a camera, or shows the new source of one that is there.
+    pub fn add(&self, source: &Arc<FrameSource>) -> Arc<View> {
+        let view = self.lock().entry(source.camera_id().to_owned()).or_default().clone();
+        let mut state = view.lock();
+        (state.source, state.is_over) = (Some(source.clone()), false);
+        drop(state);
+        view
+    }
+
+    pub fn remove(&self, id: &str) {
+        self.lock().remove(id);
+    }
+
+    pub fn get(&self, id: &str) -> Option<Arc<View>> {
+        self.lock().get(id).cloned()
+    }
+
+    pub fn all(&self) -> Vec<(String, Arc<View>)> {
+        self.lock().iter().map(|(id, view)| (id.clone(), view.clone())).collect()
+    }
+
+    /// Whether every camera was once connected, or known to be silent, or is through.
+    pub fn are_ready(&self) -> bool {
+        self.lock().values().all(|view| view.lock().is_ready)
+    }
+
+    /// Looks at all cameras for as long as the runtime lives.
+    pub fn watch(&self) {
+        let views = self.clone();
+        tokio::spawn(async move {
+            let mut rhythm = tokio::time::interval(LOOK_EVERY);
+            loop {
+                rhythm.tick().await;
+                views.all().iter().for_each(|(_, view)| view.lock().look());
+            }
+        });
+    }
+}
+
+/// One camera.
+#[derive(Debug, Default)]
+pub struct View {
+    state: Mutex<State>,
+    pub encoded: Encoded,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    source: Option<Arc<FrameSource>>,
+    is_ready: bool,
+    /// Nothing more comes: the stream ended or failed.
+    is_over: bool,
+    frame: Option<Frame>,
+    frames: u64,
+    last: Option<(ConnectionState, Stats)>,
+    /// When frames came, and how many there were in all then.
+    arrivals: VecDeque<(Instant, u64)>,
+    last_arrival: Option<Instant>,
+    /// Pauses between frames lately: those of segments.
+    pauses: VecDeque<(Instant, Duration)>,
+    is_stalled: bool,
+    events: VecDeque<(SystemTime, &'static str, String)>,
+    samples: VecDeque<Sample>,
+    sampled_at: Option<Instant>,
+}
+
+/// A point of the plots.
+#[derive(Debug)]
+struct Sample {
+    at: SystemTime,
+    latency: Option<f64>,
+    bandwidth: f64,
+    /// Mean time to decode and convert a picture since the point before.
+    decode_ms: Option<f64>,
+    queued: usize,
+    rate: f64,
+    decoded: u64,
+    decoding: Duration,
+}
+
+impl View {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A frame that was read.
+    pub fn show(&self, frame: &Frame) {
+        let mut state = self.lock();
+        if frame.meta().is_synthetic {
+            return;
+        }
+        let now = Instant::now();
+        if let Some(gap) = frame.meta().gap_before {
+            let mut text = format!(
+                "{}: {} and {} lost",
+                words(gap.cause),
+                count(gap.frames, "frame"),
+                count(gap.segments, "segment")
+            );
+            if let Some(span) = gap.span {
+                text += &format!(", {:.1} s", span.as_secs_f64());
+            }
+            state.say("gap", text);
+        }
+        state.frames += 1;
+        state.frame = Some(frame.clone());
+        if let Some(before) = state.last_arrival.replace(now) {
+            let pause = now.duration_since(before);
+            // One long silence is no rhythm.
+            if pause > Duration::from_millis(100) && !state.is_stalled {
+                state.pauses.push_back((now, pause));
+            }
+        }
+    }
+
+    /// The camera's source has ended, with what it said last.
+    pub fn end(&self, error: Option<&str>) {
+        let mut state = self.lock();
+        state.look();
+        state.is_over = true;
+        state.is_ready = true;
+        match error {
+            Some(error) => state.say("error", error.to_owned()),
+            None => state.say("state", "the stream has ended".into()),
+        }
+    }
+
+    /// Something else that is worth to be told.
+    pub fn note(&self, kind: &'static str, text: String) {
+        self.lock().say(kind, text);
+    }
+
+    /// Lets go of a source that has ended.
+    pub fn forget_source(&self) {
+        self.lock().source = None;
+    }
+
+    /// The last picture, and how many there were.
+    pub fn picture(&self) -> Option<(u64, Frame)> {
+        let state = self.lock();
+        Some((state.frames, state.frame.clone()?))
+    }
+
+    /// What stands on a camera's tile.
+    pub fn tile(&self, id: &str) -> Value {
+        let state = self.lock();
+        let (connection, stats) = state
+            .last
+            .as_ref()
+            .map_or((ConnectionState::Connecting, None), |(connection, stats)| (*connection, Some(stats)));
+        let latency = stats.and_then(|stats| stats.latency);
+        json!({
+            "id": id,
+            "state": state.state(connection, stats),
+            "frames": state.frames,
+            "rate": state.rate(),
+            "latency": latency.map(|latency| latency.as_secs_f64()),
+            "age": state.last_arrival.map(|at| at.elapsed().as_secs_f64()),
+            "silent": stats.and_then(|stats| stats.silent_for).map(|silent| silent.as_secs_f64()),
+            "gaps": stats.map_or(0, |stats| stats.gaps),
+            "lost_frames": stats.map_or(0, |stats| stats.frames_lost),
+            "lost_segments": stats.map_or(0, |stats| stats.segments_lost),
+            "errors": stats.map_or(0, |stats| stats.errors),
+            "refreshes": stats.map_or(0, |stats| stats.refreshes),
+            "reconnects": stats.map_or(0, |stats| stats.reconnects),
+            "size": stats.and_then(|stats| stats.size),
+            "last_error": state.events.iter().rev().find(|(_, kind, _)| *kind == "error").map(|(_, _, text)| text),
+        })
+    }
+
+    /// The same with plots and events.
+    pub fn page(&self, id: &str) -> Value {
+        let mut page = self.tile(id);
+        let state = self.lock();
+        let column = |of: fn(&Sample) -> Value| state.samples.iter().map(of).collect::<Vec<_>>();
+        page["samples"] = json!({
+            "at": column(|sample| seconds(sample.at).into()),
+            "latency": column(|sample| sample.latency.into()),
+            "bandwidth": column(|sample| sample.bandwidth.into()),
+            "decode_ms": column(|sample| sample.decode_ms.into()),
+            "queued": column(|sample| sample.queued.into()),
+            "rate": column(|sample| sample.rate.into()),
+        });
+        let event = |(at, kind, text): &(SystemTime, &str, String)| json!({ "at": Timestamp::try_from(*at).ok().map(|at| format!("{at:.0}")), "kind": kind, "text": text });
+        page["events"] = state.events.iter().rev().map(event).collect();
+        page
+    }
+}
+
+impl State {
+    fn say(&mut self, kind: &'static str, text: String) {
+        // What repeats is one line.
+        if self.events.back().is_some_and(|(_, last, said)| *last == kind && *said == text) {
+            self.events.pop_back();
+        }
+        self.events.push_back((SystemTime::now(), kind, text));
+        if self.events.len() > MAX_EVENTS {
+            self.events.pop_front();
+        }
+    }
+
+    /// One word for how the camera is.
+    fn state(&self, connection: ConnectionState, stats: Option<&Stats>) -> &'static str {
+        match connection {
+            ConnectionState::Error => "error",
+            _ if self.is_over => "ended",
+            _ if stats.is_some_and(|stats| stats.silent_for.is_some()) => "silent",
+            ConnectionState::Connected if self.is_stalled => "stalled",
+            ConnectionState::Connected => "connected",
+            ConnectionState::Reconnecting => "reconnecting",
+            ConnectionState::Disconnected => "disconnected",
+            _ => "connecting",
+        }
+    }
+
+    fn rate(&self) -> f64 {
+        let (Some((from, before)), Some((to, after))) = (self.arrivals.front(), self.arrivals.back()) else {
+            return 0.0;
+        };
+        let over = to.duration_since(*from).as_secs_f64();
+        if over > 0.0 { (after - before) as f64 / over } else { 0.0 }
+    }
+
+    fn look(&mut self) {
+        let Some(source) = &self.source else { return };
+        let (now, connection, stats) = (Instant::now(), source.state(), source.stats());
+        self.arrivals.push_back((now, self.frames));
+        while self.arrivals.front().is_some_and(|(at, _)| now.duration_since(*at) > RATE_OVER) {
+            self.arrivals.pop_front();
+        }
+        while self.pauses.front().is_some_and(|(at, _)| now.duration_since(*at) > 3 * RATE_OVER) {
+            self.pauses.pop_front();
+        }
+        let usual = self.pauses.iter().map(|(_, pause)| *pause).max().unwrap_or(FIRST_PAUSE);
+        let was_stalled = self.is_stalled;
+        self.is_stalled =
+            self.last_arrival.is_some_and(|at| now.duration_since(at) > usual + usual / 4 + Duration::from_millis(250));
+        let is_connected = connection == ConnectionState::Connected;
+        if self.is_stalled && !was_stalled && is_connected {
+            self.say("stall", "no new frame when one was due".into());
+        }
+        self.is_ready |= is_connected || stats.silent_for.is_some();
+        self.changes(connection, &stats);
+        if self.sampled_at.is_none_or(|at| now.duration_since(at) >= SAMPLE_EVERY) {
+            self.sampled_at = Some(now);
+            self.sample(&stats);
+        }
+        self.last = Some((connection, stats));
+    }
+
+    /// Says what is new since the last look.
+    fn changes(&mut self, connection: ConnectionState, stats: &Stats) {
+        let (before, old) = self.last.take().unwrap_or((ConnectionState::Disconnected, Stats::default()));
+        if stats.errors > old.errors
+            && let Some(error) = &stats.last_error
+        {
+            self.say("error", error.clone());
+        }
+        if stats.refreshes > old.refreshes {
+            self.say("refresh", "the session was replaced before its end".into());
+        }
+        if stats.reconnects > old.reconnects {
+            self.say("reconnect", "the stream was lost and is read again".into());
+        }
+        if stats.variant_switches > old.variant_switches {
+            self.say("variant", "another variant is read".into());
+        }
+        match (old.silent_for.is_some(), stats.silent_for.is_some()) {
+            (false, true) => self.say("silent", "the camera sends nothing; it is asked again and again".into()),
+            (true, false) => self.say("silent", "the camera sends again".into()),
+            _ => {}
+        }
+        if connection != before {
+            self.say("state", connection.to_string());
+        }
+    }
+
+    fn sample(&mut self, stats: &Stats) {
+        let (decoded, decoding) = self.samples.back().map_or((0, Duration::ZERO), |last| (last.decoded, last.decoding));
+        let pictures = stats.decoded.saturating_sub(decoded);
+        let spent = stats.decoding.saturating_sub(decoding).as_secs_f64() * 1000.0;
+        self.samples.push_back(Sample {
+            at: SystemTime::now(),
+            latency: stats.latency.filter(|_| !self.is_stalled).map(|latency| latency.as_secs_f64()),
+            bandwidth: stats.bandwidth,
+            decode_ms: (pictures > 0).then(|| spent / pictures as f64),
+            queued: stats.queued,
+            rate: self.rate(),
+            decoded: stats.decoded,
+            decoding: stats.decoding,
+        });
+        if self.samples.len() > MAX_SAMPLES {
+            self.samples.pop_front();
+        }
+    }
+}
+
+fn seconds(at: SystemTime) -> f64 {
+    at.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+fn words(cause: GapCause) -> String {
+    cause.as_str().replace('_', " ")
+}

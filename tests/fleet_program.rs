@@ -1,0 +1,207 @@
+//! `kvs-hls fleet` as it is run: a file with cameras, signals, files of frames, health.
+#![cfg(target_os = "linux")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Lines, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    fn signal(&self, signal: &str) {
+        assert!(Command::new("kill").args([signal, &self.0.id().to_string()]).status().unwrap().success());
+    }
+}
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kvs-hls"));
+    command.env_remove("RUST_LOG").stdin(Stdio::null());
+    command
+}
+
+/// A simulated camera and its URL.
+fn camera() -> (Running, String) {
+    let mut command = program();
+    let mut camera = Running(command.arg("simulate").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
+    let mut url = String::new();
+    BufReader::new(camera.0.stdout.take().unwrap()).read_line(&mut url).unwrap();
+    (camera, url.trim().to_owned())
+}
+
+fn scratch(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fleet-{name}"));
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+fn entry(id: &str, url: &str, more: &str) -> String {
+    format!("[[camera]]\nid = \"{id}\"\nurl = \"{url}\"\n{more}\n")
+}
+
+fn fleet(folder: &Path, args: &[&str]) -> (Running, Lines<BufReader<ChildStderr>>) {
+    let mut command = program();
+    command.current_dir(folder).args(["fleet", "cameras.toml"]).args(args);
+    let mut fleet = Running(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
+    let said = BufReader::new(fleet.0.stderr.take().unwrap()).lines();
+    (fleet, said)
+}
+
+fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(30) {
+        if let Some(found) = look() {
+            return found;
+        }
+        sleep(Duration::from_millis(50));
+    }
+    panic!("never: {what}");
+}
+
+fn get(address: &str, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    (text[9..12].parse().unwrap(), text)
+}
+
+fn frames(address: &str, camera: &str) -> Option<u64> {
+    let line = format!("kvs_hls_frames_total{{camera_id=\"{camera}\"}} ");
+    get(address, "/metrics").1.lines().find_map(|text| text.strip_prefix(&line)?.parse().ok())
+}
+
+#[test]
+fn changes_of_the_file_leave_other_cameras_alone() {
+    let folder = scratch("reload");
+    let file = folder.join("cameras.toml");
+    let [(_a, first), (_b, second), (_c, third)] = [camera(), camera(), camera()];
+    let kept = entry("kept", &first, "write = \"json\"\nout = \"{id}.jsonl\"");
+    fs::write(&file, kept.clone() + &entry("changed", &second, "select = \"all\"")).unwrap();
+    let (fleet, mut said) = fleet(&folder, &["--metrics", "0", "--summary-json", "summary.json"]);
+    let metrics = said.find_map(|line| Some(line.unwrap().strip_prefix("metrics at http://")?.to_owned())).unwrap();
+    let address = metrics.trim_end_matches("/metrics");
+    assert_eq!(get(address, "/healthz").0, 200);
+    until("readiness", || (get(address, "/readyz").0 == 200).then_some(()));
+    until("frames", || (frames(address, "kept")? > 10 && frames(address, "changed")? > 10).then_some(()));
+
+    fs::write(&file, kept.clone() + &entry("changed", &second, "select = \"keyframes\"") + &entry("new", &third, ""))
+        .unwrap();
+    fleet.signal("-HUP");
+    let told = said.next().unwrap().unwrap();
+    assert_eq!(told, "read again: 1 cameras go on, 2 begin, 0 end");
+    until("the new camera's frames", || (frames(address, "new")? > 10).then_some(()));
+    assert!(frames(address, "changed").unwrap() < 10, "begun anew, keyframes alone");
+
+    fs::write(&file, "[[camera]]\nid = 3\n").unwrap();
+    fleet.signal("-HUP");
+    assert!(said.next().unwrap().unwrap().contains("cameras.toml:2: id: "));
+    assert_eq!(said.next().unwrap().unwrap(), "the cameras go on as they are");
+
+    fs::write(&file, kept).unwrap();
+    fleet.signal("-HUP");
+    assert_eq!(said.next().unwrap().unwrap(), "read again: 1 cameras go on, 0 begin, 2 end");
+    until("the end of the others", || frames(address, "new").is_none().then_some(()));
+
+    until("more frames", || (frames(address, "kept")? > 45).then_some(()));
+    fleet.signal("-TERM");
+    let last: Vec<_> = said.map(Result::unwrap).collect();
+    assert!(last.last().unwrap().starts_with("1 camera: "), "{last:?}");
+    let mut fleet = fleet;
+    assert_eq!(fleet.0.wait().unwrap().code(), Some(0));
+    let summary: Value = serde_json::from_str(&fs::read_to_string(folder.join("summary.json")).unwrap()).unwrap();
+    assert_eq!(summary["cameras"][0]["id"], "kept");
+    // Nothing is missing in what the first camera wrote through all of it.
+    let lines = fs::read_to_string(folder.join("kept.jsonl")).unwrap();
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.len() > 30 && lines.iter().all(|line| line["gap_before"].is_null() && line["session"] == 1));
+    let times: Vec<_> = lines.iter().map(|line| line["captured_at"].as_str().unwrap()).collect();
+    assert!(times.is_sorted());
+    let steps = lines
+        .windows(2)
+        .map(|pair| pair[1]["pts_seconds"].as_f64().unwrap() - pair[0]["pts_seconds"].as_f64().unwrap());
+    assert!(steps.into_iter().all(|step| (step - 1.0 / 15.0).abs() < 0.001), "each frame once");
+}
+
+#[test]
+fn frames_go_to_files_and_pipes_and_a_reader_that_goes_away_ends_nothing() {
+    let folder = scratch("sinks");
+    let (_camera, url) = camera();
+    assert!(Command::new("mkfifo").arg(folder.join("pipe")).status().unwrap().success());
+    let file = [
+        entry("pictures", &url, "write = \"jpeg\"\nout = \"shots/{id}\"\nselect = \"fps:2\""),
+        entry(
+            "pipe",
+            &url,
+            "write = \"raw\"\npixel = \"gray\"\nsize = \"exact:16x16\"\nout = \"pipe\"\ndelivery = \"latest\"",
+        ),
+    ];
+    fs::write(folder.join("cameras.toml"), file.concat()).unwrap();
+    let (fleet, said) = fleet(&folder, &[]);
+    for _ in 0..2 {
+        // The second time after the first reader went away.
+        let mut frame = [0; 256];
+        let mut pipe = fs::File::open(folder.join("pipe")).unwrap();
+        for _ in 0..3 {
+            pipe.read_exact(&mut frame).unwrap();
+            assert!(frame.iter().any(|luma| *luma != frame[0]), "a picture");
+        }
+    }
+    let shots = folder.join("shots/pictures");
+    until("pictures", || (fs::read_dir(&shots).ok()?.count() > 3).then_some(()));
+    for shot in fs::read_dir(&shots).unwrap() {
+        let name = shot.unwrap().file_name().into_string().unwrap();
+        assert!(name.ends_with("Z.jpg") && name.contains("_20"), "{name}");
+    }
+    fleet.signal("-TERM");
+    let said: Vec<_> = said.map(Result::unwrap).collect();
+    assert!(said.iter().any(|line| line.contains("has gone")), "{said:#?}");
+    let mut fleet = fleet;
+    assert_eq!(fleet.0.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn the_file_is_checked_and_shared_out() {
+    let folder = scratch("check");
+    let file: String =
+        (0..20).map(|number| entry(&format!("camera-{number}"), "http://127.0.0.1:1/a.m3u8?Secret", "")).collect();
+    fs::write(folder.join("cameras.toml"), file).unwrap();
+    let run = |args: &[&str]| {
+        let output = program().current_dir(&folder).arg("fleet").args(args).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (code, all, words) = run(&["cameras.toml", "--check"]);
+    assert_eq!((code, all.lines().count()), (Some(0), 20));
+    assert!(words.contains("20 cameras") && !all.contains("Secret"), "{words} {all}");
+    let mut parts: Vec<_> = ["0/3", "1/3", "2/3"]
+        .iter()
+        .flat_map(|shard| {
+            run(&["cameras.toml", "--check", "--shard", shard]).1.lines().map(str::to_owned).collect::<Vec<_>>()
+        })
+        .collect();
+    parts.sort();
+    let mut all: Vec<_> = all.lines().collect();
+    all.sort();
+    assert_eq!(parts, all, "each camera once");
+    let (code, _, words) = run(&["cameras.toml", "--check", "--shard", "auto"]);
+    assert!(code == Some(2) && words.contains("KVS_HLS_SHARDS"), "{words}");
+    let (code, _, words) = run(&["nothing.toml"]);
+    assert!(code == Some(1) && words.contains("nothing.toml"), "{words}");
+    let (code, example, _) = run(&["--example"]);
+    fs::write(folder.join("example.toml"), example).unwrap();
+    assert_eq!((code, run(&["example.toml", "--check"]).0), (Some(0), Some(0)));
+}
