@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Output};
 
 use kvs_hls::sim::{Recording, SimulatedCamera};
 use kvs_hls::{FixedUrl, FrameSource};
@@ -279,4 +280,132 @@ fn every_link_of_the_documents_leads_somewhere() {
             }
         }
     }
+}
+
+fn program(args: &[&str], variables: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_kvs-hls")).args(args).envs(variables.iter().copied()).output().unwrap()
+}
+
+/// Runs `fleet` on this file with these arguments, without asking any camera.
+fn check(name: &str, cameras: &str, args: &[&str], variables: &[(&str, &str)]) {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("deploy-{name}.toml"));
+    fs::write(&path, cameras).unwrap();
+    let args = [&["fleet", path.to_str().unwrap(), "--check"], args].concat();
+    let said = program(&args, variables);
+    assert!(said.status.success(), "{name}: {args:?}: {}", String::from_utf8_lossy(&said.stderr));
+}
+
+/// The documents of a manifest by kind.
+fn manifest(path: &str) -> BTreeMap<String, Value> {
+    let documents = yaml(path).into_iter();
+    documents.map(|document| (document["kind"].as_str().unwrap().to_owned(), document)).collect()
+}
+
+/// What holds for each workload: it reads its own ConfigMap, with arguments that the program takes, as nobody in particular.
+fn look_at_workload(name: &str, all: &BTreeMap<String, Value>, workload: &Value, pods: &Value, variable: (&str, &str)) {
+    let pod = &workload["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    let shards = container["env"].as_array().unwrap().iter().find(|entry| entry["name"] == "KVS_HLS_SHARDS").unwrap();
+    assert_eq!(shards["value"].as_str().unwrap(), pods.to_string(), "{name}: shards and pods");
+    let args: Vec<_> = container["args"].as_array().unwrap().iter().map(|arg| arg.as_str().unwrap()).collect();
+    assert_eq!(args[..2], ["fleet", "/etc/kvs-hls/cameras.toml"]);
+    let map = &all["ConfigMap"];
+    let cameras = map["data"]["cameras.toml"].as_str().unwrap();
+    check(name, cameras, &args[2..], &[("KVS_HLS_SHARDS", shards["value"].as_str().unwrap()), variable]);
+    let mount = container["volumeMounts"].as_array().unwrap().iter().find(|mount| mount["name"] == "cameras").unwrap();
+    assert_eq!(mount["mountPath"], "/etc/kvs-hls");
+    assert!(mount.get("subPath").is_none(), "with it, changes of the ConfigMap would not come through");
+    let volume = pod["volumes"].as_array().unwrap().iter().find(|volume| volume["name"] == "cameras").unwrap();
+    assert_eq!(volume["configMap"]["name"], map["metadata"]["name"]);
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
+    assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false);
+    assert_eq!(container["securityContext"]["capabilities"]["drop"][0], "ALL");
+    assert!(pod["terminationGracePeriodSeconds"].is_u64());
+    assert_eq!(container["resources"]["requests"]["memory"], container["resources"]["limits"]["memory"]);
+    let labels = &workload["spec"]["template"]["metadata"]["labels"];
+    assert_eq!(labels, &workload["metadata"]["labels"]);
+}
+
+#[test]
+fn the_manifests_fit_together_and_the_program_takes_their_arguments() {
+    let fleet = manifest("deploy/kubernetes/fleet.yaml");
+    let versions: Vec<_> =
+        fleet.iter().map(|(kind, document)| (kind.as_str(), document["apiVersion"].as_str())).collect();
+    assert_eq!(
+        versions,
+        [
+            ("ConfigMap", Some("v1")),
+            ("PodDisruptionBudget", Some("policy/v1")),
+            ("Service", Some("v1")),
+            ("ServiceAccount", Some("v1")),
+            ("StatefulSet", Some("apps/v1")),
+        ]
+    );
+    let set = &fleet["StatefulSet"];
+    look_at_workload("fleet", &fleet, set, &set["spec"]["replicas"], ("HOSTNAME", "kvs-hls-2"));
+    let template = &set["spec"]["template"];
+    assert_eq!(set["spec"]["serviceName"], fleet["Service"]["metadata"]["name"]);
+    assert_eq!(set["spec"]["selector"]["matchLabels"], template["metadata"]["labels"]);
+    assert_eq!(fleet["Service"]["spec"]["selector"], template["metadata"]["labels"]);
+    assert_eq!(fleet["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"], template["metadata"]["labels"]);
+    assert_eq!(template["spec"]["serviceAccountName"], fleet["ServiceAccount"]["metadata"]["name"]);
+    let container = &template["spec"]["containers"][0];
+    for (probe, path) in [("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")] {
+        assert_eq!(container[probe]["httpGet"]["path"], path);
+        assert_eq!(container[probe]["httpGet"]["port"], container["ports"][0]["name"]);
+    }
+    assert_eq!(container["ports"][0]["containerPort"], 9100);
+    assert!(container["args"].as_array().unwrap().iter().any(|arg| arg == "0.0.0.0:9100"));
+    assert_eq!(template["metadata"]["annotations"]["prometheus.io/port"], "9100");
+
+    let archive = manifest("deploy/kubernetes/archive-job.yaml");
+    let job = &archive["Job"];
+    assert_eq!((&job["apiVersion"], &job["spec"]["completionMode"]), (&"batch/v1".into(), &"Indexed".into()));
+    look_at_workload("archive", &archive, job, &job["spec"]["completions"], ("JOB_COMPLETION_INDEX", "3"));
+}
+
+/// Texts between backticks, outside code blocks.
+fn spans(markdown: &str) -> Vec<&str> {
+    let prose = markdown.split("```").step_by(2);
+    prose.flat_map(|text| text.split('`').skip(1).step_by(2)).collect()
+}
+
+#[test]
+fn every_option_of_the_documents_exists() {
+    let help: String = ["frames", "fleet", "probe", "demo", "simulate"]
+        .iter()
+        .map(|command| String::from_utf8(program(&[command, "--help"], &[]).stdout).unwrap())
+        .collect();
+    let is_option = |name: &str| help.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').any(|word| word == name);
+    assert!(is_option("--select") && !is_option("--metrics-por"));
+    let mut settings = BTreeSet::new();
+    for path in ["docs/operating.md", "docs/tuning.md", "docs/migrating.md", "deploy/kubernetes/README.md"] {
+        let text = read(path);
+        for span in spans(&text) {
+            if span.starts_with("--") {
+                let name = span.split([' ', ':']).next().unwrap();
+                assert!(is_option(name), "{path}: {span}");
+            }
+            settings.extend(span.split_once(" = ").map(|_| span.to_owned()));
+        }
+    }
+    // The knobs: each stands in the first cell of a row.
+    let (tuning, limits) = (read("docs/tuning.md"), read("src/limits.rs"));
+    let rows = tuning.lines().filter(|line| line.starts_with("| `")).filter_map(|line| line.split('|').nth(1));
+    for knob in rows.flat_map(spans).filter(|span| !span.contains(' ')) {
+        let is_known = is_option(&format!("--{}", knob.replace('_', "-"))) || limits.contains(&format!("pub {knob}:"));
+        assert!(is_known, "docs/tuning.md: {knob}");
+    }
+    assert!(settings.len() > 10, "{settings:?}");
+    let cameras = settings.iter().enumerate().map(|(number, setting)| {
+        // What else such a setting needs.
+        let more = match setting.split(' ').next().unwrap() {
+            "playback" => "start = \"2026-01-31T12:00:00Z\"\nend = \"2026-01-31T13:00:00Z\"\n",
+            "refresh_margin" => "session_duration = \"1h\"\n",
+            _ => "",
+        };
+        format!("[[camera]]\nid = \"{number}\"\nstream = \"a\"\nregion = \"us-east-1\"\n{more}{setting}\n")
+    });
+    check("settings", &cameras.collect::<String>(), &[], &[]);
 }
