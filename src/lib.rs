@@ -73,6 +73,8 @@
 //! | --- | --- |
 //! | `kvs` (default) | `KinesisSession`: sessions of Kinesis Video Streams through the AWS SDK. The SDK's own minimum Rust version counts for it: older compilers get older SDKs |
 //! | `sim` | the module `sim`: a simulated camera for tests without AWS |
+//! | `image` | `Frame::to_image`: a frame as an `image::DynamicImage`; file formats are that crate's own features |
+//! | `ndarray` | `Frame::view`: a frame as an `ndarray::ArrayView3`, without a copy |
 //! | `cli` | the program `kvs-hls`; implies `kvs` and `sim` |
 //!
 //! # Words
