@@ -67,6 +67,12 @@
 //! H.264 only: progressive, 8 bits, 4:2:0 or monochrome, Baseline, Main or High profile, in fragmented MP4. MPEG-TS,
 //! encryption, HEVC and interlaced video are refused by name. [`Limits`] bounds all that input may make the engine do.
 //!
+//! # Logs
+//!
+//! Events go to [`tracing`], within the spans `camera{id}` (level error, so that each line has its camera whatever the filter),
+//! `session{generation}` (info) and `segment{sequence, number}` (debug), which lasts from the request to the last picture. A
+//! decoder of your own logs in its segment's span. None of them holds a URL's query.
+//!
 //! # Features
 //!
 //! | feature | adds |
