@@ -67,6 +67,12 @@
 //! H.264 only: progressive, 8 bits, 4:2:0 or monochrome, Baseline, Main or High profile, in fragmented MP4. MPEG-TS,
 //! encryption, HEVC and interlaced video are refused by name. [`Limits`] bounds all that input may make the engine do.
 //!
+//! # Logs
+//!
+//! Events go to [`tracing`], within the spans `camera{id}` (level error, so that each line has its camera whatever the filter),
+//! `session{generation}` (info) and `segment{sequence, number}` (debug), which lasts from the request to the last picture. A
+//! decoder of your own logs in its segment's span. None of them holds a URL's query.
+//!
 //! # Features
 //!
 //! | feature | adds |
@@ -74,6 +80,8 @@
 //! | `kvs` (default) | `KinesisSession`: sessions of Kinesis Video Streams through the AWS SDK. The SDK's own minimum Rust version counts for it: older compilers get older SDKs |
 //! | `sim` | the module `sim`: a simulated camera for tests without AWS |
 //! | `serde` | options ([`Config`], [`Limits`], [`Size`], [`Delivery`] and all others that are text) to read and write, [`Stats`] and [`Gap`] to write |
+//! | `image` | `Frame::to_image`: a frame as an `image::DynamicImage`; file formats are that crate's own features |
+//! | `ndarray` | `Frame::view`: a frame as an `ndarray::ArrayView3`, without a copy |
 //! | `cli` | the program `kvs-hls`; implies `kvs` and `sim` |
 //!
 //! # Words

@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
+use tracing::Span;
+
 use super::order::{Corrector, earliest_next, soonest};
 use super::pool::DecodePool;
 use super::select::{Planned, Selector};
@@ -66,6 +68,11 @@ pub(crate) trait LaneOutput<T>: Send + Sync {
     /// Whether the consumer takes more frames. While not, the lane rests until it is scheduled again.
     fn has_room(&self) -> bool;
     fn step(&self, step: LaneStep<T>);
+    /// What the log lines of a segment's decoding stand in.
+    fn span(&self, origin: &T) -> Span {
+        let _ = origin;
+        Span::none()
+    }
     /// How long one access unit took to decode and convert.
     fn decoded_in(&self, time: Duration);
 }
@@ -323,6 +330,10 @@ impl<T: Clone + Send + 'static> Lane<T> {
             *waiting_bytes += step.bytes();
             ready.push_back(step);
         }
+    }
+
+    pub(super) fn span(&self, origin: &T) -> Span {
+        self.output.span(origin)
     }
 
     pub(super) fn decoded_in(&self, time: Duration) {

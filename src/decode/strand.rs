@@ -157,6 +157,7 @@ impl<T: Clone + Send + 'static> Strand<T> {
         let Some(piece) = &state.piece else { return };
         let index = state.next;
         let origin = piece.origin.clone();
+        let _entered = lane.span(&origin).entered();
         let Some(Planned { unit, is_wanted }) = piece.units.get(index).cloned() else {
             if piece.is_last {
                 self.step(lane, LaneStep::SegmentDone(origin));

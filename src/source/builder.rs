@@ -7,6 +7,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use prometheus::Registry;
+use tracing::Instrument;
 
 use super::FrameSource;
 use super::delivery::Queue;
@@ -16,6 +17,7 @@ use super::machine::{Machine, MachineOptions};
 use super::options::{Config, Delivery, GapFill, Pacing};
 use super::reach::Reach;
 use super::shared::Shared;
+use super::spans;
 use crate::clock::{Clock, SystemClock};
 use crate::decode::{Decoder, FrameSelection, Lane, LaneOptions, Openh264Decoder, Output};
 #[cfg(unix)]
@@ -333,12 +335,14 @@ impl Plan {
             loads: 0,
             loading: None,
             begun: None,
+            sessions: Default::default(),
         };
         let (running, ended) = sync_channel(0);
-        engine.spawn(async move {
+        let run = async move {
             driver.run().await;
             drop(running);
-        });
+        };
+        engine.spawn(run.instrument(spans::camera(&shared.camera_id)));
         Ok((ended, inbox))
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
-use tracing::{debug, info, warn};
+use tracing::{Instrument, debug, info, warn};
 
 use super::capture::{CaptureClock, Start};
 use super::frame::{Frame, FrameMeta};
@@ -16,6 +16,7 @@ use super::machine::{Action, Download, Input, Machine, Moment};
 use super::reach::Reach;
 use super::rhythm::{Rhythm, Span};
 use super::shared::Shared;
+use super::spans::{self, Sessions};
 use crate::decode::{Job, LaneFrame, LaneOutput, LaneStep};
 use crate::error::{Error, ErrorKind, Stage};
 use crate::fmp4::{Demuxer, InitSegment};
@@ -34,6 +35,7 @@ pub(super) struct Origin {
     start: Start,
     /// A hole before the segment that only its times tell of; for the first frame of it to report.
     hole: AtomicBool,
+    span: tracing::Span,
 }
 
 /// The segment under way.
@@ -47,6 +49,7 @@ pub(super) struct Loading {
     beginnings: mpsc::Receiver<Bytes>,
     /// Whether the lane has anything of it from this request.
     is_in_lane: bool,
+    span: tracing::Span,
 }
 
 /// A segment of which the lane has the first access units. It outlives a request that breaks off: the next one for the same
@@ -178,6 +181,10 @@ impl LaneOutput<Arc<Origin>> for Output {
         }
     }
 
+    fn span(&self, origin: &Arc<Origin>) -> tracing::Span {
+        origin.span.clone()
+    }
+
     fn decoded_in(&self, time: Duration) {
         self.shared.metrics.decode_seconds.observe(time.as_secs_f64());
     }
@@ -204,6 +211,7 @@ pub(super) struct Driver {
     pub(super) loads: u64,
     pub(super) loading: Option<Loading>,
     pub(super) begun: Option<Begun>,
+    pub(super) sessions: Sessions,
 }
 
 impl Driver {
@@ -268,20 +276,20 @@ impl Driver {
             Action::OpenSession { resume_from } => {
                 let provider = self.provider.clone();
                 let request = SessionRequest { duration: self.session_duration, resume_from };
-                tasks.spawn(async move { Done::Opened(provider.open(request).await) });
+                tasks.spawn(async move { Done::Opened(provider.open(request).await) }.in_current_span());
             }
             Action::LoadPlaylist { url, generation } => {
                 let request = Request::playlist(url, limits).hosts(self.reach.hosts());
                 let fetch = self.fetch.clone();
-                tasks.spawn(
-                    async move { Done::Playlist { generation, requested_at, result: fetch.fetch(request).await } },
-                );
+                let loaded =
+                    async move { Done::Playlist { generation, requested_at, result: fetch.fetch(request).await } };
+                tasks.spawn(loaded.instrument(self.sessions.get(generation)));
             }
             Action::LoadInit(init) => {
                 let request =
                     Request::init(init.url.clone(), limits).hosts(self.reach.hosts()).range(init.byte_range.map(range));
                 let fetch = self.fetch.clone();
-                tasks.spawn(async move { Done::Init(fetch.fetch(request).await) });
+                tasks.spawn(async move { Done::Init(fetch.fetch(request).await) }.in_current_span());
             }
             Action::LoadSegment { segment, generation, may_be_abandoned } => {
                 let request = Request::segment(segment.url.clone(), limits)
@@ -293,7 +301,8 @@ impl Driver {
                 self.loads += 1;
                 let load = self.loads;
                 let (sender, beginnings) = mpsc::channel(1);
-                let task = tasks.spawn(async move {
+                let span = spans::segment(&self.sessions.get(generation), &segment);
+                let loaded = async move {
                     let mut look = |bytes: &[u8]| {
                         if let Ok(place) = sender.try_reserve() {
                             place.send(Bytes::copy_from_slice(bytes));
@@ -304,8 +313,10 @@ impl Driver {
                         false => fetch.fetch_watched(request, &mut look).await,
                     };
                     Done::Segment { load, result }
-                });
-                self.loading = Some(Loading { segment, generation, requested_at, task, beginnings, is_in_lane: false });
+                };
+                let task = tasks.spawn(loaded.instrument(span.clone()));
+                let is_in_lane = false;
+                self.loading = Some(Loading { segment, generation, requested_at, task, beginnings, is_in_lane, span });
             }
             Action::AbandonSegment => {
                 self.loads += 1;
@@ -314,7 +325,7 @@ impl Driver {
                 }
             }
             Action::Break(gap) => {
-                debug!(camera = %self.shared.camera_id, cause = %gap.cause, segments = gap.segments, "gap in the stream");
+                debug!(cause = %gap.cause, segments = gap.segments, "gap in the stream");
                 self.shared.give(Job::Break(gap));
             }
             Action::Drain => self.shared.give(Job::Drain),
@@ -324,25 +335,25 @@ impl Driver {
                 }
             }
             Action::State(state) => {
-                info!(camera = %self.shared.camera_id, %state, "state");
+                info!(%state, "state");
                 self.shared.set_state(state);
             }
             Action::Recovering { error, recovery, retry_in } => {
-                warn!(camera = %self.shared.camera_id, error = %Chain(&error), ?recovery, ?retry_in, "recovering");
+                warn!(error = %Chain(&error), ?recovery, ?retry_in, "recovering");
                 self.shared.recovering(&error);
             }
             Action::Waiting { error, retry_in } => {
-                info!(camera = %self.shared.camera_id, reason = %Chain(&error), ?retry_in, "camera is silent");
+                info!(reason = %Chain(&error), ?retry_in, "camera is silent");
                 self.shared.note(&error);
             }
             Action::Silent(is_silent) => self.shared.set_silent(is_silent),
-            Action::Began { time_origin, is_refresh } => {
-                info!(camera = %self.shared.camera_id, is_refresh, "session began");
+            Action::Began { generation, time_origin, is_refresh } => {
+                self.sessions.began(generation).in_scope(|| info!(is_refresh, "session began"));
                 self.time_origin = time_origin;
                 self.shared.session_began(is_refresh);
             }
             Action::Switched { bandwidth } => {
-                info!(camera = %self.shared.camera_id, bandwidth, "variant switched");
+                info!(bandwidth, "variant switched");
                 self.shared.metrics.variant_switches.inc();
             }
             Action::Stop(result) => {
@@ -380,7 +391,9 @@ impl Driver {
         };
         match result {
             Ok(response) => {
+                let _entered = loading.span.clone().entered();
                 let download = self.measure(response.body.len(), loading.requested_at);
+                debug!(bytes = download.bytes, elapsed = ?download.elapsed, "segment loaded");
                 let (result, is_in_lane) = self.demux(loading, response);
                 Input::Segment { result, is_in_lane, download: Some(download) }
             }
@@ -428,9 +441,9 @@ impl Driver {
         // The lane may hold them for longer than this beginning is of use.
         let units: Vec<_> = units.iter().map(AccessUnit::detached).collect();
         let (Some(last), Some(interval)) = (units.last().cloned(), times.interval) else { return };
-        let (segment, generation) = (loading.segment.clone(), loading.generation);
+        let (segment, generation, span) = (loading.segment.clone(), loading.generation, loading.span.clone());
         loading.is_in_lane = true;
-        let origin = origin.unwrap_or_else(|| self.place(segment, generation, &times, times.last, interval));
+        let origin = origin.unwrap_or_else(|| self.place(segment, generation, span, &times, times.last, interval));
         self.begun = Some(Begun { origin: origin.clone(), count: known + units.len(), last });
         self.shared.give(Job::Part(units, origin));
     }
@@ -466,7 +479,7 @@ impl Driver {
                 begun.origin
             }
             (None, Some((times, end, interval))) => {
-                self.place(loading.segment, loading.generation, &times, end, interval)
+                self.place(loading.segment, loading.generation, loading.span, &times, end, interval)
             }
             (None, None) => return (result, false),
         };
@@ -475,11 +488,19 @@ impl Driver {
     }
 
     /// Finds a segment's place in time, once for each.
-    fn place(&mut self, segment: Segment, generation: u32, times: &Times, end: Pts, interval: Duration) -> Arc<Origin> {
+    fn place(
+        &mut self,
+        segment: Segment,
+        generation: u32,
+        span: tracing::Span,
+        times: &Times,
+        end: Pts,
+        interval: Duration,
+    ) -> Arc<Origin> {
         let arrived = self.shared.clock.wall();
         let start = self.captures.start(&segment, self.time_origin, times.first, times.last, arrived);
         let hole = self.rhythm.has_hole(times.span(&start, end, interval)) && start.origin != TimeOrigin::Arrival;
-        Arc::new(Origin { segment, generation, start, hole: hole.into() })
+        Arc::new(Origin { segment, generation, start, hole: hole.into(), span })
     }
 }
 

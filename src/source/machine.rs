@@ -481,7 +481,7 @@ impl Machine {
             }
             let suggested = session.reload_interval.map(ReloadPolicy::Every);
             self.tracker.set_reload(self.options.reload.or(suggested).unwrap_or_default());
-            out.push(Action::Began { time_origin: session.time_origin, is_refresh });
+            out.push(Action::Began { generation, time_origin: session.time_origin, is_refresh });
         }
         if let Some(left) = left_rung {
             self.tracker.begin_variant();

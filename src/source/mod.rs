@@ -14,6 +14,7 @@ mod options;
 mod reach;
 mod rhythm;
 mod shared;
+mod spans;
 
 use std::fmt;
 use std::sync::mpsc::Receiver;

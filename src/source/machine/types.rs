@@ -110,6 +110,7 @@ pub(crate) enum Action {
     Silent(bool),
     /// A session is read from now on. `is_refresh`: it took the place of one that still worked.
     Began {
+        generation: u32,
         time_origin: TimeOrigin,
         is_refresh: bool,
     },
