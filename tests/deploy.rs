@@ -362,7 +362,7 @@ fn the_manifests_fit_together_and_the_program_takes_their_arguments() {
     let archive = manifest("deploy/kubernetes/archive-job.yaml");
     let job = &archive["Job"];
     assert_eq!((&job["apiVersion"], &job["spec"]["completionMode"]), (&"batch/v1".into(), &"Indexed".into()));
-    look_at_workload("archive", &archive, job, &job["spec"]["completions"], ("JOB_COMPLETION_INDEX", "3"));
+    look_at_workload("archive", &archive, job, &job["spec"]["completions"], ("JOB_COMPLETION_INDEX", "1"));
 }
 
 /// Texts between backticks, outside code blocks.
