@@ -199,6 +199,20 @@ fn the_file_is_checked_and_shared_out() {
     assert_eq!(parts, all, "each camera once");
     let (code, _, words) = run(&["cameras.toml", "--check", "--shard", "auto"]);
     assert!(code == Some(2) && words.contains("KVS_HLS_SHARDS"), "{words}");
+    // A pod of a job that has nothing to do is done.
+    fs::write(folder.join("one.toml"), entry("camera-1", "http://127.0.0.1:1/a.m3u8", "max-errors = 1")).unwrap();
+    let job = |index: &str| {
+        let mut command = program();
+        command.current_dir(&folder).envs([("JOB_COMPLETION_INDEX", index), ("KVS_HLS_SHARDS", "2")]);
+        let output = command.args(["fleet", "one.toml", "--shard", "auto", "--duration", "1s"]).output().unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let told = ["0", "1"].map(job);
+    assert_eq!(
+        told.iter().filter(|told| told.starts_with("no camera of the file is this machine's")).count(),
+        1,
+        "{told:?}"
+    );
     let (code, _, words) = run(&["nothing.toml"]);
     assert!(code == Some(1) && words.contains("nothing.toml"), "{words}");
     let (code, example, _) = run(&["--example"]);

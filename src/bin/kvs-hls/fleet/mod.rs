@@ -154,6 +154,7 @@ impl Running {
             self.views.remove(id);
         }
         match is_first {
+            true if started == 0 => eprintln!("no camera of the file is this machine's"),
             true => eprintln!("{} to read", count(started, "camera")),
             false => eprintln!("read again: {kept} cameras go on, {started} begin, {} end", old.len()),
         }
@@ -232,10 +233,11 @@ impl Running {
         }
     }
 
-    /// Whether a camera is read or will be: a fleet of archives comes to an end.
+    /// Whether a camera is read or will be: a fleet of archives comes to an end. One without cameras waits for others, unless it
+    /// is a pod of a job, which is done then.
     fn has_work(&self) -> bool {
-        self.cameras.is_empty()
-            || self.cameras.values().any(|member| member.reader.is_some() || member.retry_at.is_some())
+        let is_waiting = self.cameras.is_empty() && std::env::var_os("JOB_COMPLETION_INDEX").is_none();
+        is_waiting || self.cameras.values().any(|member| member.reader.is_some() || member.retry_at.is_some())
     }
 
     /// One line for people who wait.
