@@ -51,7 +51,18 @@ async fn run(fault: &str) -> (String, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kvs-hls"));
         command
             .args(["frames", "--stream", "front-door", "--region", "us-east-1", "--endpoint-url", &endpoint])
-            .args(["--duration", "7s", "--metrics", "0", "--select", "keyframes", "--size", "fit:160x90"])
+            .args([
+                "--duration",
+                "7s",
+                "--metrics",
+                "0",
+                "--preview",
+                "0",
+                "--select",
+                "keyframes",
+                "--size",
+                "fit:160x90",
+            ])
             .args(["--write", "jpeg", "--out", "images", "--summary-json", "summary.json", "--isolate"])
             .envs(CREDENTIALS.into_iter().chain([("RUST_LOG", "trace"), ("AWS_EC2_METADATA_DISABLED", "true")]))
             .env("HOME", &folder)
@@ -59,20 +70,25 @@ async fn run(fault: &str) -> (String, String) {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
         let mut text = String::new();
-        let metrics = said.find_map(|line| {
-            text += &format!("{line}\n");
-            Some(line.strip_prefix("metrics at ")?.to_owned())
-        });
-        let metrics = metrics.expect("an address");
+        let mut address = |what: &str| {
+            let found = said.find_map(|line| {
+                text += &format!("{line}\n");
+                Some(line.strip_prefix(what)?.strip_prefix(" at http://")?.split('/').next()?.to_owned())
+            });
+            found.expect("an address")
+        };
+        let (preview, metrics) = (address("preview"), address("metrics"));
         let arguments = std::fs::read_to_string(format!("/proc/{}/cmdline", child.id())).unwrap();
         let watch = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_secs(6));
-            let (host, path) = metrics.strip_prefix("http://").unwrap().split_once('/').unwrap();
-            let mut stream = TcpStream::connect(host).unwrap();
-            write!(stream, "GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
-            let mut text = String::new();
-            stream.read_to_string(&mut text).unwrap();
-            text
+            let get = |host: &str, path: &str| {
+                let mut stream = TcpStream::connect(host).unwrap();
+                write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+                let mut text = String::new();
+                stream.read_to_string(&mut text).unwrap();
+                text
+            };
+            get(&metrics, "/metrics") + &get(&preview, "/cameras/front-door")
         });
         said.for_each(|line| text += &format!("{line}\n"));
         let output = child.wait_with_output().unwrap();
@@ -106,7 +122,8 @@ async fn no_way_of_failing_shows_a_secret() {
             assert!(text.contains("TRACE") && text.contains("state=connected"), "{fault}: the log is too short");
             assert!(metrics.contains("kvs_hls_frames_total"), "{fault}: {metrics}");
             check(&format!("what is said of {fault}"), &text);
-            check(&format!("the metrics of {fault}"), &metrics);
+            assert!(metrics.contains("\"events\":"), "{fault}: {metrics}");
+            check(&format!("the metrics and the preview of {fault}"), &metrics);
         }
     }
 }
