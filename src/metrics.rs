@@ -1,5 +1,7 @@
 //! What a camera counts, for Prometheus and for [`Stats`](crate::Stats).
 
+use std::sync::{Mutex, PoisonError};
+
 use prometheus::core::Collector;
 use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry};
 
@@ -31,7 +33,8 @@ pub(crate) struct Metrics {
     /// Unix time at which the present session was begun: its age is the time since.
     pub(crate) session_start_timestamp: Gauge,
     pub(crate) camera_silent: IntGauge,
-    registry: Option<Registry>,
+    /// Where they are registered, while they are.
+    registry: Mutex<Option<Registry>>,
 }
 
 /// What was lost by one cause.
@@ -121,7 +124,7 @@ impl Metrics {
                 "camera_silent",
                 "1 while the server works and the camera sends nothing, else 0.",
             )?,
-            registry: None,
+            registry: Mutex::default(),
         };
         let Some(registry) = registry else { return Ok(metrics) };
         let mut registered: Vec<Box<dyn Collector>> = Vec::new();
@@ -134,7 +137,7 @@ impl Metrics {
             }
             registered.push(copy);
         }
-        metrics.registry = Some(registry.clone());
+        metrics.registry = Mutex::new(Some(registry.clone()));
         Ok(metrics)
     }
 
@@ -191,13 +194,21 @@ impl Metrics {
 }
 
 /// A camera that is gone leaves no label behind.
-impl Drop for Metrics {
-    fn drop(&mut self) {
-        if let Some(registry) = self.registry.take() {
+impl Metrics {
+    /// Leaves the registry: the camera's name is free there.
+    pub(crate) fn withdraw(&self) {
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(registry) = registry {
             for collector in self.collectors() {
                 let _ = registry.unregister(collector);
             }
         }
+    }
+}
+
+impl Drop for Metrics {
+    fn drop(&mut self) {
+        self.withdraw();
     }
 }
 
@@ -243,7 +254,12 @@ mod tests {
         }
         assert_eq!(Metrics::new("front", Some(&registry)).unwrap_err().kind(), ErrorKind::Config);
         drop(front);
-        drop(Metrics::new("front", Some(&registry)).unwrap());
+        let old = Metrics::new("front", Some(&registry)).unwrap();
+        old.withdraw();
+        let new = Metrics::new("front", Some(&registry)).unwrap();
+        drop(old);
+        assert!(text(&registry).contains("front"), "what left takes nothing of its successor's away");
+        drop(new);
         assert!(!text(&registry).contains("front"));
         assert!(text(&registry).contains("back"), "a camera that was refused takes nothing away from others");
     }

@@ -108,10 +108,13 @@ impl Fleet {
         self.lock().values().cloned().collect()
     }
 
-    /// Stops a camera and forgets it; false when there is none of this name.
+    /// Stops a camera and forgets it; false when there is none of this name. Its metrics leave their registry, so that another
+    /// camera can have the name at once.
     pub fn remove(&self, camera_id: &str) -> bool {
-        let camera = self.lock().remove(camera_id);
-        camera.inspect(|camera| camera.stop()).is_some()
+        let Some(camera) = self.lock().remove(camera_id) else { return false };
+        camera.stop();
+        camera.withdraw_metrics();
+        true
     }
 }
 

@@ -112,6 +112,11 @@ impl FrameSource {
         }
     }
 
+    /// Takes the metrics out of their registry, where the name is free then.
+    pub(crate) fn withdraw_metrics(&self) {
+        self.plan.shared.metrics.withdraw();
+    }
+
     /// Replaces the session now instead of shortly before it expires. The present one is read until the next one works, so
     /// no frame is lost. Without effect on a URL that stays the same.
     pub fn refresh(&self) {
