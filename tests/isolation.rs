@@ -159,7 +159,7 @@ fn a_dead_process_is_an_error_that_says_how_it_ended_and_the_next_one_goes_on() 
     ids.extend(there.id());
     drop(there);
     assert_eq!(ids.iter().filter_map(|id| state(*id)).collect::<String>(), "", "a process is left");
-    assert_eq!(open_files(), before);
+    assert!(open_files() <= before, "{} open files, {before} before", open_files()); // an earlier test may close some
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn programs_that_are_no_decoder_are_named() {
         assert_eq!(error.kind(), ErrorKind::Config, "{error}");
         assert!(error.to_string().contains(said), "{error}");
     }
-    assert_eq!(open_files(), before);
+    assert!(open_files() <= before, "{} open files, {before} before", open_files()); // an earlier test may close some
 }
 
 #[test]
