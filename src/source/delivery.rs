@@ -148,17 +148,21 @@ impl Queue {
 
     /// The last word: frames that are still here can be taken before it.
     pub(crate) fn end(&self, error: Option<Error>) {
+        self.finish(self.lock(), error);
+    }
+
+    /// The end now: frames that are still here are gone. Both at once, or one pushed in between would follow a hole.
+    pub(crate) fn cancel(&self, error: Option<Error>) {
         let mut state = self.lock();
+        state.frames.clear();
+        self.finish(state, error);
+    }
+
+    fn finish(&self, mut state: MutexGuard<'_, State>, error: Option<Error>) {
         if state.end.is_none() {
             state.end = Some(error);
         }
         self.wake(state);
-    }
-
-    /// The end now: frames that are still here are gone.
-    pub(crate) fn cancel(&self, error: Option<Error>) {
-        self.lock().frames.clear();
-        self.end(error);
     }
 
     /// Says whether the connection is lost, so that frames may be repeated.

@@ -24,7 +24,7 @@ use crate::sync::Arc;
 use crate::time::{Dts, Pts, Timescale};
 
 /// Orders that are tried, besides those of the checker with few changes of thread.
-const ORDERS: usize = 3000;
+const ORDERS: usize = 10000;
 /// Pictures in a group, and in all of a camera's stream.
 const GROUP: i64 = 3;
 const PICTURES: i64 = 4 * GROUP;
