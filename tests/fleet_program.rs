@@ -102,7 +102,7 @@ fn changes_of_the_file_leave_other_cameras_alone() {
         .unwrap();
     fleet.signal("-HUP");
     let told = said.next().unwrap().unwrap();
-    assert_eq!(told, "read again: 1 cameras go on, 2 begin, 0 end");
+    assert_eq!(told, "read again: 1 camera as before, 2 begun, 0 ended");
     until("the new camera's frames", || (frames(address, "new")? > 10).then_some(()));
     assert!(frames(address, "changed").unwrap() < 10, "begun anew, keyframes alone");
 
@@ -113,7 +113,7 @@ fn changes_of_the_file_leave_other_cameras_alone() {
 
     fs::write(&file, kept).unwrap();
     fleet.signal("-HUP");
-    assert_eq!(said.next().unwrap().unwrap(), "read again: 1 cameras go on, 0 begin, 2 end");
+    assert_eq!(said.next().unwrap().unwrap(), "read again: 1 camera as before, 0 begun, 2 ended");
     until("the end of the others", || frames(address, "new").is_none().then_some(()));
 
     until("more frames", || (frames(address, "kept")? > 45).then_some(()));

@@ -16,6 +16,7 @@ pub const DECODER: &str = "decoder";
 /// The source of a camera, not started yet.
 pub fn source(camera: &CameraOptions, name: &str, registry: &Registry) -> Result<FrameSource, Failure> {
     let reading = &camera.reading;
+    write::check(camera.write, &camera.out)?;
     let mut output = Output::new(write::pixel_format(camera.write, camera.pixel)?).size(camera.size);
     if let Some(matrix) = reading.matrix {
         output = output.matrix(matrix);

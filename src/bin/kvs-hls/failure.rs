@@ -42,6 +42,15 @@ impl Failure {
         })
     }
 
+    /// It in one line.
+    pub fn line(&self) -> String {
+        match self {
+            Self::Usage(text) | Self::Check(text) => text.clone(),
+            Self::Io { what, error } => format!("{what}: {error}"),
+            Self::Library(error) => one_line(error),
+        }
+    }
+
     fn text(&self) -> String {
         match self {
             Self::Usage(text) | Self::Check(text) => format!("error: {text}\n"),

@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use crate::args::{Format, FramesArgs, MAX_DURATION};
 use crate::camera;
 use crate::display::{REDRAW_EVERY, Screen, bit_rate, count};
-use crate::failure::{Failure, one_line};
+use crate::failure::Failure;
 use crate::serve;
 use crate::stop::Stop;
 use crate::summary::{self, End, Tally};
@@ -53,11 +53,7 @@ pub async fn run(args: FramesArgs) -> Result<(), Failure> {
     }
     let stats = source.stats();
     if let Some(path) = &args.summary_json {
-        let story = failure.as_ref().map(|failure| match failure {
-            Failure::Library(error) => one_line(error),
-            Failure::Io { what, error } => format!("{what}: {error}"),
-            Failure::Usage(text) | Failure::Check(text) => text.clone(),
-        });
+        let story = failure.as_ref().map(Failure::line);
         summary::save(&tally.json(&stats, end, story.as_deref()), path)?;
     }
     // A reader that has seen enough wants quiet.

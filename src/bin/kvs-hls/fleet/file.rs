@@ -155,7 +155,7 @@ fn camera(settings: &Settings<'_>, place: &Range<usize>) -> Result<Camera, (Rang
             (place.clone(), bare(&one_line(&error)).to_owned())
         }
         Failure::Usage(text) => (place.clone(), text),
-        other => (place.clone(), format!("{other:?}")),
+        other => (place.clone(), other.line()),
     })?;
     Ok(Camera { id, options, words })
 }

@@ -156,7 +156,9 @@ impl Running {
         match is_first {
             true if started == 0 => eprintln!("no camera of the file is this machine's"),
             true => eprintln!("{} to read", count(started, "camera")),
-            false => eprintln!("read again: {kept} cameras go on, {started} begin, {} end", old.len()),
+            false => {
+                eprintln!("read again: {} as before, {started} begun, {} ended", count(kept, "camera"), old.len());
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use kvs_hls::{Error, ErrorKind, Frame, Frames};
 
 use super::file::Camera;
 use crate::args::Format;
-use crate::failure::{Failure, one_line};
+use crate::failure::one_line;
 use crate::summary::Tally;
 use crate::view::View;
 use crate::write::{self, FrameWriter};
@@ -75,8 +75,8 @@ impl Output {
             return;
         }
         if let Err(what) = self.write(frame) {
-            self.unwritten += 1;
-            self.writer = None;
+            // A writer that never began has taken nothing but this one.
+            self.unwritten += self.writer.take().map_or(1, |writer| writer.unsettled().max(1));
             self.reopen_at = Some(now + REOPEN);
             tracing::error!(camera = %self.camera.id, %what, "frames are not written; tried again in a few seconds");
             self.view.note("error", what);
@@ -88,10 +88,7 @@ impl Output {
         let writer = match &mut self.writer {
             Some(writer) => writer,
             None => {
-                let writer = write::writer(options.write, &options.out, id).map_err(|failure| match failure {
-                    Failure::Io { what, error } => format!("{what}: {error}"),
-                    other => format!("{other:?}"),
-                })?;
+                let writer = write::writer(options.write, &options.out, id).map_err(|failure| failure.line())?;
                 if self.unwritten > 0 {
                     self.view.note("state", format!("frames are written again; {} were not", self.unwritten));
                 }

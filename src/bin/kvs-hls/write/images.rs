@@ -73,6 +73,13 @@ pub fn rgb(frame: &Frame) -> Option<Cow<'_, [u8]>> {
 }
 
 fn save(frame: &Frame, format: ImageFormat, path: &Path) -> io::Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    encode(frame, format, &mut file)?;
+    file.flush()
+}
+
+/// Writes one frame as PNG or JPEG, of any format but I420.
+pub fn encode(frame: &Frame, format: ImageFormat, out: &mut impl Write) -> io::Result<()> {
     let (color, pixels) = match frame.format() {
         PixelFormat::Gray => (ExtendedColorType::L8, Cow::Borrowed(frame.data())),
         other => {
@@ -84,13 +91,11 @@ fn save(frame: &Frame, format: ImageFormat, path: &Path) -> io::Result<()> {
     let too_large = |_| io::Error::other("picture too large for an image file");
     let (width, height) =
         (u32::try_from(frame.width()).map_err(too_large)?, u32::try_from(frame.height()).map_err(too_large)?);
-    let mut file = BufWriter::new(File::create(path)?);
     match format {
-        ImageFormat::Png => PngEncoder::new(&mut file).write_image(&pixels, width, height, color),
-        _ => JpegEncoder::new_with_quality(&mut file, JPEG_QUALITY).write_image(&pixels, width, height, color),
+        ImageFormat::Png => PngEncoder::new(out).write_image(&pixels, width, height, color),
+        _ => JpegEncoder::new_with_quality(out, JPEG_QUALITY).write_image(&pixels, width, height, color),
     }
-    .map_err(io::Error::other)?;
-    file.flush()
+    .map_err(io::Error::other)
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ impl FrameWriter for Json {
 }
 
 /// What is known of a frame.
-fn metadata(frame: &Frame, camera: &str) -> Value {
+pub fn metadata(frame: &Frame, camera: &str) -> Value {
     let meta = frame.meta();
     json!({
         "camera": camera,
@@ -41,6 +41,7 @@ fn metadata(frame: &Frame, camera: &str) -> Value {
         "pts_seconds": meta.pts.as_nanos() as f64 / 1e9,
         "width": frame.width(),
         "height": frame.height(),
+        "pixel_format": frame.format().to_string(),
         "source_width": meta.source_size.0,
         "source_height": meta.source_size.1,
         "is_keyframe": meta.is_keyframe,

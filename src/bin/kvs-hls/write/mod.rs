@@ -4,6 +4,8 @@ mod framemd5;
 mod grid;
 mod images;
 mod json;
+#[cfg(feature = "nats")]
+mod nats;
 mod raw;
 mod y4m;
 
@@ -23,6 +25,11 @@ pub trait FrameWriter {
 
     /// Writes what was held back.
     fn finish(&mut self) -> io::Result<()>;
+
+    /// Frames taken of which nobody knows yet whether they have arrived.
+    fn unsettled(&self) -> u64 {
+        0
+    }
 }
 
 /// Where bytes go.
@@ -40,6 +47,25 @@ pub fn open(path: &Path) -> Result<Sink, Failure> {
 /// Whether a path stands for standard output.
 pub fn is_stdout(path: &Path) -> bool {
     path.as_os_str() == "-"
+}
+
+/// Whether frames are published to a NATS server.
+fn is_nats(out: &Path) -> bool {
+    out.to_str().is_some_and(|out| out.starts_with("nats://") || out.starts_with("tls://"))
+}
+
+/// Looks at the place as closely as without going there can be.
+pub fn check(format: Format, out: &Path) -> Result<(), Failure> {
+    if format != Format::None && is_nats(out) {
+        #[cfg(feature = "nats")]
+        (nats::Address::parse(&out.to_string_lossy())?, nats::Body::of(format)?);
+        #[cfg(not(feature = "nats"))]
+        return Err(Failure::usage(
+            "--out nats://…: this program was built without NATS (`cargo build --release --features nats` builds it \
+             with)",
+        ));
+    }
+    Ok(())
 }
 
 /// The pixel format to ask for: the one wanted, if it suits what is written.
@@ -63,6 +89,12 @@ pub fn pixel_format(format: Format, wanted: Option<PixelFormat>) -> Result<Pixel
 
 /// Makes the writer; `None` when nothing is to be written.
 pub fn writer(format: Format, out: &Path, camera: &str) -> Result<Option<Box<dyn FrameWriter>>, Failure> {
+    check(format, out)?;
+    #[cfg(feature = "nats")]
+    if format != Format::None && is_nats(out) {
+        let (address, body) = (nats::Address::parse(&out.to_string_lossy())?, nats::Body::of(format)?);
+        return Ok(Some(Box::new(nats::Nats::connect(address, body, camera)?)));
+    }
     Ok(Some(match format {
         Format::None => return Ok(None),
         Format::Raw => Box::new(raw::Raw::new(open(out)?)),
