@@ -119,7 +119,7 @@ pub struct CameraOptions {
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub write: Format,
 
-    /// Where to: a file, a directory (png, jpeg), or `-` for standard output
+    /// Where to: a file, a directory (png, jpeg), `-` for standard output, or nats://HOST/SUBJECT
     #[arg(long, value_name = "PATH", default_value = "-")]
     pub out: PathBuf,
 
