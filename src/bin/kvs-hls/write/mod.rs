@@ -58,7 +58,7 @@ fn is_nats(out: &Path) -> bool {
 pub fn check(format: Format, out: &Path) -> Result<(), Failure> {
     if format != Format::None && is_nats(out) {
         #[cfg(feature = "nats")]
-        (nats::Address::parse(&out.to_string_lossy())?, nats::Body::of(format)?);
+        nats::Address::parse(&out.to_string_lossy()).and(nats::Body::of(format))?;
         #[cfg(not(feature = "nats"))]
         return Err(Failure::usage(
             "--out nats://…: this program was built without NATS (`cargo build --release --features nats` builds it \
