@@ -83,6 +83,7 @@
 //! | `image` | `Frame::to_image`: a frame as an `image::DynamicImage`; file formats are that crate's own features |
 //! | `ndarray` | `Frame::view`: a frame as an `ndarray::ArrayView3`, without a copy |
 //! | `cli` | the program `kvs-hls`; implies `kvs` and `sim` |
+//! | `nats` | `kvs-hls … --out nats://HOST/SUBJECT`: frames published to NATS JetStream; implies `cli` |
 //!
 //! # Words
 //!
