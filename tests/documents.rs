@@ -1,10 +1,13 @@
 //! Every command of the documents is run, against a simulated camera.
 #![cfg(all(feature = "cli", target_os = "linux"))]
 
+#[path = "support/program.rs"]
+mod program;
+
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+
+use program::{program, simulate};
 
 const DOCUMENTS: [&str; 7] = [
     "README.md",
@@ -15,15 +18,6 @@ const DOCUMENTS: [&str; 7] = [
     "examples/README.md",
     "deploy/kubernetes/README.md",
 ];
-
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -52,17 +46,6 @@ fn commands(document: &str) -> Vec<String> {
     commands
 }
 
-/// Starts a command that prints an address and goes on.
-fn simulate(args: &[&str]) -> (Running, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kvs-hls"));
-    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut camera = Running(command.spawn().expect("the program runs"));
-    let mut url = String::new();
-    BufReader::new(camera.0.stdout.take().expect("a pipe")).read_line(&mut url).expect("a line");
-    assert!(url.starts_with("http://"), "{args:?} printed {url:?}");
-    (camera, url.trim().to_owned())
-}
-
 fn folder() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("documents");
     let _ = fs::remove_dir_all(&folder);
@@ -82,13 +65,13 @@ fn commands_of_the_program_work_as_they_are_written() {
         };
         seen += 1;
         let recording = root().join("fixtures/camera.mp4").display().to_string();
-        if words.starts_with("simulate") {
+        if let Some(words) = words.strip_prefix("simulate") {
             let words = words.replace("recording.mp4", &recording);
             simulate(&words.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>());
             continue;
         }
         let stream = words.split_once("--stream ").map(|(_, rest)| rest.split(' ').next().unwrap_or_default());
-        let (_camera, url) = simulate(&["simulate", "--stream", stream.unwrap_or("front-door")]);
+        let (_camera, url) = simulate(&["--stream", stream.unwrap_or("front-door")]);
         let endpoint = url.split("/hls").next().expect("a host").to_owned();
         fs::write(folder.join("cameras.toml"), format!("[[camera]]\nid = \"yard\"\nurl = \"{url}\"\n"))
             .expect("a file");
@@ -112,8 +95,8 @@ fn commands_of_the_program_work_as_they_are_written() {
         if !words.contains("--duration") && !words.starts_with("probe") && !words.contains("--check") {
             args.extend(["--duration".into(), "3s".into()]);
         }
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kvs-hls"));
-        command.args(&args).current_dir(&folder).stdin(Stdio::null());
+        let mut command = program();
+        command.args(&args).current_dir(&folder);
         command.env("AWS_ACCESS_KEY_ID", "AKIDTEST").env("AWS_SECRET_ACCESS_KEY", "none").env("HOME", &folder);
         let output = command.output().expect("the program runs");
         assert!(output.status.success(), "{document}: {line}\n{args:?}\n{}", String::from_utf8_lossy(&output.stderr));

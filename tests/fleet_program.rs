@@ -1,44 +1,24 @@
 //! `kvs-hls fleet` as it is run: a file with cameras, signals, files of frames, health.
 #![cfg(target_os = "linux")]
 
+#[path = "support/program.rs"]
+mod program;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{ChildStderr, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use program::{Running, program, simulate};
 use serde_json::Value;
-
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 impl Running {
     fn signal(&self, signal: &str) {
         assert!(Command::new("kill").args([signal, &self.0.id().to_string()]).status().unwrap().success());
     }
-}
-
-fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kvs-hls"));
-    command.env_remove("RUST_LOG").stdin(Stdio::null());
-    command
-}
-
-/// A simulated camera and its URL.
-fn camera() -> (Running, String) {
-    let mut command = program();
-    let mut camera = Running(command.arg("simulate").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
-    let mut url = String::new();
-    BufReader::new(camera.0.stdout.take().unwrap()).read_line(&mut url).unwrap();
-    (camera, url.trim().to_owned())
 }
 
 fn scratch(name: &str) -> PathBuf {
@@ -88,7 +68,7 @@ fn frames(address: &str, camera: &str) -> Option<u64> {
 fn changes_of_the_file_leave_other_cameras_alone() {
     let folder = scratch("reload");
     let file = folder.join("cameras.toml");
-    let [(_a, first), (_b, second), (_c, third)] = [camera(), camera(), camera()];
+    let [(_a, first), (_b, second), (_c, third)] = [simulate(&[]), simulate(&[]), simulate(&[])];
     let kept = entry("kept", &first, "write = \"json\"\nout = \"{id}.jsonl\"");
     fs::write(&file, kept.clone() + &entry("changed", &second, "select = \"all\"")).unwrap();
     let (fleet, mut said) = fleet(&folder, &["--metrics", "0", "--summary-json", "summary.json"]);
@@ -139,7 +119,7 @@ fn changes_of_the_file_leave_other_cameras_alone() {
 #[test]
 fn frames_go_to_files_and_pipes_and_a_reader_that_goes_away_ends_nothing() {
     let folder = scratch("sinks");
-    let (_camera, url) = camera();
+    let (_camera, url) = simulate(&[]);
     assert!(Command::new("mkfifo").arg(folder.join("pipe")).status().unwrap().success());
     let file = [
         entry("pictures", &url, "write = \"jpeg\"\nout = \"shots/{id}\"\nselect = \"fps:2\""),

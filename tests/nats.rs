@@ -1,49 +1,34 @@
 //! Frames published to a real NATS server: each is stored once, whatever the server goes through.
 #![cfg(target_os = "linux")]
 
+#[path = "support/program.rs"]
+mod program;
+
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::consumer::{PullConsumer, pull};
 use async_nats::jetstream::{self, stream};
 use async_nats::{HeaderMap, Message};
 use futures_util::StreamExt;
+use program::{Running, simulate};
 use serde_json::Value;
 use tokio::time::sleep;
 
 const FRAME: f64 = 1.0 / 15.0;
 
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kvs-hls"));
-    command.env_remove("RUST_LOG").stdin(Stdio::null());
+    let mut command = program::program();
     for name in ["CREDS", "USER", "PASSWORD", "TOKEN", "CA"] {
         command.env_remove(format!("NATS_{name}"));
     }
     command
-}
-
-/// A simulated camera and its URL.
-fn camera() -> (Running, String) {
-    let mut command = program();
-    let mut camera = Running(command.arg("simulate").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
-    let mut url = String::new();
-    BufReader::new(camera.0.stdout.take().unwrap()).read_line(&mut url).unwrap();
-    (camera, url.trim().to_owned())
 }
 
 struct Server {
@@ -162,7 +147,7 @@ fn frames(url: &str, args: &[&str]) -> Output {
 async fn each_frame_is_stored_once_though_the_server_dies() {
     let Some(mut server) = Server::new("dies", &["-js"]) else { return };
     server.start().await;
-    let (_camera, url) = camera();
+    let (_camera, url) = simulate(&[]);
     let fleet = fleet(&server, &url, "write = \"jpeg\"\nsize = \"fit:320x180\"");
     let jetstream = server.jetstream().await;
     until("frames", async || (stored(&jetstream, "frames").await > 30).then_some(())).await;
@@ -195,7 +180,7 @@ async fn each_frame_is_stored_once_though_the_server_dies() {
 #[tokio::test]
 async fn a_server_that_comes_late_gets_what_follows() {
     let Some(mut server) = Server::new("late", &["-js"]) else { return };
-    let (_camera, url) = camera();
+    let (_camera, url) = simulate(&[]);
     let fleet = fleet(&server, &url, "write = \"json\"");
     sleep(Duration::from_secs(2)).await;
     server.start().await;
@@ -224,7 +209,7 @@ async fn a_full_stream_holds_up_the_camera_and_two_workers_share_the_frames() {
         ..stream::Config::default()
     };
     jetstream.create_stream(config).await.unwrap();
-    let (_camera, url) = camera();
+    let (_camera, url) = simulate(&[]);
     let mut command = program();
     command.args([
         "frames",
@@ -264,7 +249,7 @@ async fn a_full_stream_holds_up_the_camera_and_two_workers_share_the_frames() {
 #[tokio::test]
 async fn what_cannot_be_published_is_said() {
     let Some(mut server) = Server::new("said", &["--user", "reader", "--pass", "CiSecretWord"]) else { return };
-    let (_camera, url) = camera();
+    let (_camera, url) = simulate(&[]);
     let out = server.out("frames.yard");
     let tried = |more: &[&str], user: Option<&str>| {
         let mut command = program();

@@ -87,9 +87,8 @@ pub fn pixel_format(format: Format, wanted: Option<PixelFormat>) -> Result<Pixel
     }
 }
 
-/// Makes the writer; `None` when nothing is to be written.
+/// Makes the writer of a place that [`check`] has seen; `None` when nothing is to be written.
 pub fn writer(format: Format, out: &Path, camera: &str) -> Result<Option<Box<dyn FrameWriter>>, Failure> {
-    check(format, out)?;
     #[cfg(feature = "nats")]
     if format != Format::None && is_nats(out) {
         let (address, body) = (nats::Address::parse(&out.to_string_lossy())?, nats::Body::of(format)?);
