@@ -56,6 +56,26 @@
 //! Nothing is lost in silence: [`FrameMeta::gap_before`] says what is missing before a frame and why, and counters tell
 //! the same. After a loss, output resumes at an IDR picture: nothing damaged is delivered as good.
 //!
+//! # Recovery
+//!
+//! | stage | sign | recovery |
+//! | --- | --- | --- |
+//! | open session | 404 "No fragments found" | the camera is silent: it is waited for |
+//! | open session | 400 ClientLimitExceeded, 408, 410, 429, 5xx, I/O | retry with backoff |
+//! | open session | stream unknown, no credentials, 401, 403 (after one refresh of the credentials), any other 400 | fatal |
+//! | open session, while the present one still works | anything | retry with backoff; the present one is read on |
+//! | playlist, init, segment | 401, 403 | refresh the session |
+//! | playlist | 404, 410 | refresh the session |
+//! | init, segment | 404, 410, 416, too large, damaged container or bitstream | skip the segment, resume at an IDR |
+//! | playlist | unchanged for 3.5 target durations | refresh the session; the camera is waited for |
+//! | playlist, init, segment | timeout, 400, 408, 429, 5xx, broken connection, damaged playlist | retry four times, then with backoff; a segment that fails while all else works is skipped |
+//! | decoder | error on an access unit; with `isolate`, a process that crashed or does not answer for 10 s | reset the decoder, resume at an IDR |
+//! | any | unsupported: HEVC, encryption, MPEG-TS, interlaced, 10 bit, picture too large | fatal; in segments, after the first frame, as damage |
+//! | any | `max_consecutive_errors` in a row without a frame | fatal |
+//!
+//! [`Error::recovery`] says the same of one error; those that come out of [`Frames`] are fatal. [`Config`] has the delays, and
+//! [`Limits`] the time that requests may take.
+//!
 //! # Size
 //!
 //! [`Output::fit`], [`Output::exact`] and [`Output::letterbox`] scale pictures before their colours are converted, which
@@ -159,6 +179,13 @@ pub use source::{
     GapFill, Pacing, Stats,
 };
 pub use time::{Dts, Pts, Timescale};
+
+// What appears in this crate's own signatures, in the version that it means.
+#[cfg(feature = "image")]
+pub use image;
+#[cfg(feature = "ndarray")]
+pub use ndarray;
+pub use prometheus;
 
 /// The README's examples compile.
 #[cfg(doctest)]

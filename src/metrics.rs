@@ -14,6 +14,7 @@ pub(crate) struct Metrics {
     pub(crate) frames: IntCounter,
     pub(crate) reconnects: IntCounter,
     pub(crate) url_refreshes: IntCounter,
+    pub(crate) url_refresh_failures: IntCounter,
     pub(crate) read_errors: IntCounter,
     /// Unix time of the last delivered frame's capture.
     pub(crate) last_frame_timestamp: Gauge,
@@ -78,6 +79,10 @@ impl Metrics {
             frames: counter("frames_total", "Frames delivered.")?,
             reconnects: counter("reconnects_total", "Times the stream was lost and opened again.")?,
             url_refreshes: counter("url_refreshes_total", "Sessions opened to replace one before it expired.")?,
+            url_refresh_failures: counter(
+                "url_refresh_failures_total",
+                "Sessions that were to replace one before it expired and could not be had or did not work.",
+            )?,
             read_errors: counter("read_errors_total", "Requests, segments and pictures that failed.")?,
             last_frame_timestamp: gauge(
                 "last_frame_timestamp",
@@ -146,6 +151,7 @@ impl Metrics {
             Box::new(self.frames.clone()),
             Box::new(self.reconnects.clone()),
             Box::new(self.url_refreshes.clone()),
+            Box::new(self.url_refresh_failures.clone()),
             Box::new(self.read_errors.clone()),
             Box::new(self.last_frame_timestamp.clone()),
             Box::new(self.connection_state.clone()),

@@ -1,13 +1,14 @@
 //! What `deploy/` and `docs/` say about the program is true: metrics, labels, causes, anchors.
 
+#[path = "support/program.rs"]
+mod program;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use kvs_hls::sim::{Recording, SimulatedCamera};
-use kvs_hls::{FixedUrl, FrameSource};
-use prometheus::{Registry, TextEncoder};
+use program::{get, program, serving, simulate, until};
 use serde_json::Value;
 
 /// Prometheus' own, and what the kubelet (cAdvisor) and kube-state-metrics tell of a container.
@@ -58,15 +59,19 @@ fn all_of<'a>(key: &str, node: &'a Value) -> Vec<&'a str> {
     found
 }
 
-/// The series that a camera has, with the values of each label: as Prometheus reads them.
-async fn series() -> BTreeMap<String, BTreeMap<String, BTreeSet<String>>> {
-    let camera = SimulatedCamera::builder().recording(Recording::demo_small()).start().await.unwrap();
-    let registry = Registry::new();
-    let url = FixedUrl::try_from(camera.url()).unwrap();
-    let source = FrameSource::builder("door", url).registry(&registry).build().unwrap();
-    let mut frames = source.start().unwrap();
-    assert!(frames.next().await.unwrap().is_ok());
-    let text = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+/// The series of a camera that the program reads and writes, with the values of each label: as Prometheus reads them.
+fn series() -> BTreeMap<String, BTreeMap<String, BTreeSet<String>>> {
+    let (_camera, url) = simulate(&[]);
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("deploy-metrics.toml");
+    fs::write(&file, format!("[[camera]]\nid = \"door\"\nurl = \"{url}\"\nwrite = \"json\"\nout = \"/dev/null\"\n"))
+        .unwrap();
+    let (_fleet, address) = serving(program().arg("fleet").arg(file).args(["--metrics", "0"]), "metrics");
+    let text = until("a frame", || {
+        let (_, text) = get(&address, "/metrics");
+        let text = text.split_once("\r\n\r\n")?.1.to_owned();
+        (text.contains("kvs_hls_frames_total") && !text.contains("kvs_hls_frames_total{camera_id=\"door\"} 0\n"))
+            .then_some(text)
+    });
     let mut series = BTreeMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let (name, rest) = line.split_once('{').unwrap();
@@ -161,9 +166,9 @@ fn expressions() -> Vec<(&'static str, String)> {
     rules.chain(panels).chain(variables).collect()
 }
 
-#[tokio::test]
-async fn every_metric_label_and_cause_of_an_expression_exists() {
-    let series = series().await;
+#[test]
+fn every_metric_label_and_cause_of_an_expression_exists() {
+    let series = series();
     let expressions = expressions();
     assert!(expressions.len() > 50, "{}", expressions.len());
     let mut used = BTreeSet::new();
@@ -282,8 +287,8 @@ fn every_link_of_the_documents_leads_somewhere() {
     }
 }
 
-fn program(args: &[&str], variables: &[(&str, &str)]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_kvs-hls")).args(args).envs(variables.iter().copied()).output().unwrap()
+fn output(args: &[&str], variables: &[(&str, &str)]) -> Output {
+    program().args(args).envs(variables.iter().copied()).output().unwrap()
 }
 
 /// Runs `fleet` on this file with these arguments, without asking any camera.
@@ -291,7 +296,7 @@ fn check(name: &str, cameras: &str, args: &[&str], variables: &[(&str, &str)]) {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("deploy-{name}.toml"));
     fs::write(&path, cameras).unwrap();
     let args = [&["fleet", path.to_str().unwrap(), "--check"], args].concat();
-    let said = program(&args, variables);
+    let said = output(&args, variables);
     assert!(said.status.success(), "{name}: {args:?}: {}", String::from_utf8_lossy(&said.stderr));
 }
 
@@ -375,7 +380,7 @@ fn spans(markdown: &str) -> Vec<&str> {
 fn every_option_of_the_documents_exists() {
     let help: String = ["frames", "fleet", "probe", "demo", "simulate"]
         .iter()
-        .map(|command| String::from_utf8(program(&[command, "--help"], &[]).stdout).unwrap())
+        .map(|command| String::from_utf8(output(&[command, "--help"], &[]).stdout).unwrap())
         .collect();
     let is_option = |name: &str| help.split(|c: char| !c.is_ascii_alphanumeric() && c != '-').any(|word| word == name);
     assert!(is_option("--select") && !is_option("--metrics-por"));
@@ -408,4 +413,19 @@ fn every_option_of_the_documents_exists() {
         format!("[[camera]]\nid = \"{number}\"\nstream = \"a\"\nregion = \"us-east-1\"\n{more}{setting}\n")
     });
     check("settings", &cameras.collect::<String>(), &[], &[]);
+}
+
+#[test]
+fn prometheus_takes_its_files_and_the_alerts_say_what_they_should() {
+    let promtool = |args: &[&str]| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/prometheus");
+        Command::new("promtool").args(args).current_dir(folder).output()
+    };
+    for args in [["check", "config", "prometheus.yaml"], ["test", "rules", "alerts.test.yaml"]] {
+        let Ok(said) = promtool(&args) else {
+            return eprintln!("note: no promtool on this machine, so Prometheus does not look at its files");
+        };
+        let text = [said.stdout, said.stderr].concat();
+        assert!(said.status.success(), "promtool {args:?}\n{}", String::from_utf8_lossy(&text));
+    }
 }

@@ -66,7 +66,8 @@ fn commands_of_the_program_work_as_they_are_written() {
         seen += 1;
         let recording = root().join("fixtures/camera.mp4").display().to_string();
         if let Some(words) = words.strip_prefix("simulate") {
-            let words = words.replace("recording.mp4", &recording);
+            let file = folder.join("simulated.toml").display().to_string();
+            let words = words.replace("recording.mp4", &recording).replace("cameras.toml", &file).replace('&', "");
             simulate(&words.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>());
             continue;
         }

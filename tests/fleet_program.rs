@@ -5,14 +5,11 @@
 mod program;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Lines, Read, Write};
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader, Lines, Read};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
-use program::{Running, program, simulate};
+use program::{Running, get, program, simulate, until};
 use serde_json::Value;
 
 impl Running {
@@ -38,25 +35,6 @@ fn fleet(folder: &Path, args: &[&str]) -> (Running, Lines<BufReader<ChildStderr>
     let mut fleet = Running(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
     let said = BufReader::new(fleet.0.stderr.take().unwrap()).lines();
     (fleet, said)
-}
-
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(30) {
-        if let Some(found) = look() {
-            return found;
-        }
-        sleep(Duration::from_millis(50));
-    }
-    panic!("never: {what}");
-}
-
-fn get(address: &str, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    (text[9..12].parse().unwrap(), text)
 }
 
 fn frames(address: &str, camera: &str) -> Option<u64> {
@@ -130,7 +108,8 @@ fn frames_go_to_files_and_pipes_and_a_reader_that_goes_away_ends_nothing() {
         ),
     ];
     fs::write(folder.join("cameras.toml"), file.concat()).unwrap();
-    let (fleet, said) = fleet(&folder, &[]);
+    let (fleet, mut said) = fleet(&folder, &["--metrics", "0"]);
+    let address = said.find_map(|line| Some(line.unwrap().strip_prefix("metrics at http://")?.to_owned())).unwrap();
     for _ in 0..2 {
         // The second time after the first reader went away.
         let mut frame = [0; 256];
@@ -146,11 +125,32 @@ fn frames_go_to_files_and_pipes_and_a_reader_that_goes_away_ends_nothing() {
         let name = shot.unwrap().file_name().into_string().unwrap();
         assert!(name.ends_with("Z.jpg") && name.contains("_20"), "{name}");
     }
+    let metrics = get(address.trim_end_matches("/metrics"), "/metrics").1;
+    let unwritten = |camera: &str| -> Option<u64> {
+        let line = format!("kvs_hls_frames_unwritten_total{{camera_id=\"{camera}\"}} ");
+        metrics.lines().find_map(|text| text.strip_prefix(&line)?.parse().ok())
+    };
+    assert!(unwritten("pipe").unwrap() > 0 && unwritten("pictures") == Some(0), "{metrics}");
     fleet.signal("-TERM");
     let said: Vec<_> = said.map(Result::unwrap).collect();
     assert!(said.iter().any(|line| line.contains("has gone")), "{said:#?}");
     let mut fleet = fleet;
     assert_eq!(fleet.0.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn simulated_cameras_come_with_a_file_for_the_fleet() {
+    let folder = scratch("simulated");
+    let path = |name: &str| folder.join(name).display().to_string();
+    let _cameras = simulate(&["--cameras", "2", "--fleet", &path("cameras.toml")]);
+    let args = ["--duration", "3s", "--summary-json", "summary.json"];
+    let (mut fleet, _said) = fleet(&folder, &args);
+    assert_eq!(fleet.0.wait().unwrap().code(), Some(0));
+    let summary: Value = serde_json::from_str(&fs::read_to_string(path("summary.json")).unwrap()).unwrap();
+    for (index, id) in ["camera-1", "camera-2"].into_iter().enumerate() {
+        let camera = &summary["cameras"][index];
+        assert!(camera["id"] == id && camera["frames"].as_u64().unwrap() > 10, "{summary:#}");
+    }
 }
 
 #[test]

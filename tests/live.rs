@@ -4,8 +4,10 @@ mod support;
 
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt};
 use kvs_hls::{
-    Config, ConnectionState, Delivery, ErrorKind, FixedUrl, Frame, FrameSource, FrameSourceBuilder, GapCause, Output,
+    Config, ConnectionState, Delivery, ErrorKind, FixedUrl, Fleet, Frame, FrameSource, FrameSourceBuilder, Frames,
+    GapCause, Output,
 };
 use support::{FastClock, Files, SlidingPlaylist, camera_segment, chain, fixtures, framemd5, md5, read_all};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -283,6 +285,21 @@ async fn the_latest_frame_is_new_each_time() {
     assert!(times.len() > 5, "{}", times.len());
     assert!(source.stats().frames_superseded > 0);
     assert_eq!(source.stats().gaps, 0);
+}
+
+#[tokio::test]
+async fn frames_are_a_stream_with_all_that_streams_have() {
+    fn crosses_threads<T: Send + 'static>() {}
+    crosses_threads::<(FrameSource, FrameSourceBuilder, Frames, Frame, Fleet)>();
+    let servers = [camera(3).await, camera(3).await];
+    let sources = servers.each_ref().map(|server| live(server).build().unwrap());
+    let [front, back] = sources.each_ref().map(|source| source.start().unwrap());
+    let both = stream::select(front.map(|frame| (0, frame.unwrap())), back.map(|frame| (1, frame.unwrap())));
+    let hashes: Vec<_> = both.map(|(camera, frame)| (camera, md5(frame.data()))).collect().await;
+    for camera in [0, 1] {
+        let of_camera: Vec<_> = hashes.iter().filter(|(from, _)| *from == camera).map(|(_, hash)| hash).collect();
+        assert!(of_camera.into_iter().eq(&camera_hashes()[30..]), "camera {camera}");
+    }
 }
 
 #[test]

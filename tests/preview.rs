@@ -1,47 +1,32 @@
 //! The preview: who may look, what it answers, and what people see of it in a real browser.
 #![cfg(target_os = "linux")]
 
+#[path = "support/program.rs"]
+mod program;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use program::{Running, serving, simulate, until};
 use serde_json::{Value, json};
 
 const TOKEN: &str = "a-token-that-nobody-guesses";
 
-/// A program that ends with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kvs-hls"));
+    let mut command = program::program();
     command
-        .env_remove("RUST_LOG")
         .env_remove("KVS_HLS_PREVIEW_TOKEN")
-        .envs([("AWS_ACCESS_KEY_ID", "AKIDTEST"), ("AWS_SECRET_ACCESS_KEY", "none")])
-        .stdin(Stdio::null());
+        .envs([("AWS_ACCESS_KEY_ID", "AKIDTEST"), ("AWS_SECRET_ACCESS_KEY", "none")]);
     command
 }
 
-/// A simulated camera at a port of its own, and the port.
+/// A simulated camera at this port.
 fn camera(port: u16) -> Running {
-    let address = format!("127.0.0.1:{port}");
-    let mut command = program();
-    command.args(["simulate", "--stream", "front", "--bind", &address]).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut camera = Running(command.spawn().unwrap());
-    let mut url = String::new();
-    BufReader::new(camera.0.stdout.take().unwrap()).read_line(&mut url).unwrap();
-    assert!(url.starts_with("http://"), "{url}");
-    camera
+    simulate(&["--stream", "front", "--bind", &format!("127.0.0.1:{port}")]).0
 }
 
 fn free_port() -> u16 {
@@ -53,22 +38,6 @@ fn scratch(name: &str) -> PathBuf {
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).unwrap();
     folder
-}
-
-/// Starts the program and reads where it serves.
-fn serving(command: &mut Command, what: &str) -> (Running, String) {
-    let mut running = Running(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
-    let mut lines = BufReader::new(running.0.stderr.take().unwrap()).lines();
-    let mut said = Vec::new();
-    let address = lines.find_map(|line| {
-        let line = line.unwrap();
-        let address =
-            line.strip_prefix(&format!("{what} at http://")).map(|rest| rest.split('/').next().unwrap().to_owned());
-        said.push(line);
-        address
-    });
-    std::thread::spawn(move || lines.for_each(drop));
-    (running, address.unwrap_or_else(|| panic!("{said:#?}")))
 }
 
 struct Answer {
@@ -101,18 +70,6 @@ fn ask(address: &str, request: &str, headers: &[(&str, &str)], body: &str) -> An
 
 fn get(address: &str, path: &str) -> Answer {
     ask(address, &format!("GET {path}"), &[], "")
-}
-
-fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
-    let mut look = look;
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(30) {
-        if let Some(found) = look() {
-            return found;
-        }
-        sleep(Duration::from_millis(50));
-    }
-    panic!("never: {what}");
 }
 
 #[test]

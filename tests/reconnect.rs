@@ -243,8 +243,9 @@ async fn a_refresh_that_is_refused_is_tried_again_beside_the_old_session() {
     let refused = Mock::given(path(SESSION)).respond_with(aws(400, "ClientLimitExceededException", "slow down"));
     refused.up_to_n_times(2).expect(2).with_priority(2).mount(&kvs.server).await;
     let stats = whole(&source).await;
-    assert_eq!((stats.errors, stats.reconnects), (2, 0), "{stats:?}");
+    assert_eq!((stats.errors, stats.reconnects, stats.refresh_failures), (2, 0, 2), "{stats:?}");
     assert!(stats.refreshes >= 1);
+    assert_eq!(kvs.metric("url_refresh_failures_total"), "2");
 }
 
 /// Short delays, to be done before the camera's ten seconds are over.

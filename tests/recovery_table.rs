@@ -101,6 +101,7 @@ fn every_row_of_the_readme_holds() {
         Fatal,
     ));
     let readme = include_str!("../README.md");
+    let crate_docs = include_str!("../src/lib.rs");
     // These are behaviour over time: src/source/machine/tests.rs walks them, and tests/reconnect.rs over sockets.
     let over_time = [
         "| open session, while the present one still works | anything | retry with backoff; the present one is read on |",
@@ -111,6 +112,7 @@ fn every_row_of_the_readme_holds() {
     for row in table.take_while(|line| line.starts_with('|')) {
         let is_walked = over_time.contains(&row) || rows.iter().any(|(walked, ..)| *walked == row);
         assert!(is_walked, "no test walks the README's row\n{row}");
+        assert!(crate_docs.contains(&format!("//! {row}\n")), "src/lib.rs lacks the README's row\n{row}");
     }
     for (row, errors, recovery) in rows {
         assert!(readme.contains(row), "the README lacks the row\n{row}");

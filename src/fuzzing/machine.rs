@@ -462,7 +462,9 @@ impl Service {
                 assert!(!std::mem::replace(&mut self.is_draining, true), "drained twice");
                 assert!(self.media.is_none() && self.lane == 0, "drained beside something else");
             }
-            Action::Recovering { error, .. } | Action::Waiting { error, .. } => check_error(error),
+            Action::Recovering { error, .. } | Action::RefreshFailed { error, .. } | Action::Waiting { error, .. } => {
+                check_error(error);
+            }
             Action::Stop(result) => {
                 self.is_stopped = true;
                 match result {

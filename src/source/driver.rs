@@ -342,6 +342,11 @@ impl Driver {
                 warn!(error = %Chain(&error), ?recovery, ?retry_in, "recovering");
                 self.shared.recovering(&error);
             }
+            Action::RefreshFailed { error, retry_in } => {
+                warn!(error = %Chain(&error), ?retry_in, "session not replaced yet");
+                self.shared.metrics.url_refresh_failures.inc();
+                self.shared.recovering(&error);
+            }
             Action::Waiting { error, retry_in } => {
                 info!(reason = %Chain(&error), ?retry_in, "camera is silent");
                 self.shared.note(&error);

@@ -360,6 +360,8 @@ impl Machine {
             self.silent(at.now, out);
             self.last_error = Some(error.clone());
             out.push(Action::Waiting { error, retry_in: delay });
+        } else if is_spare && !is_page {
+            out.push(Action::RefreshFailed { error, retry_in: delay });
         } else if is_spare {
             out.push(Action::Recovering { error, recovery: Recovery::Retry, retry_in: Some(delay) });
         } else {
@@ -414,18 +416,17 @@ impl Machine {
         session.playlist.is_busy = false;
         if is_upcoming {
             // No harm done: the present session goes on.
-            let delay = delay.unwrap_or_else(|| {
-                self.upcoming = None;
-                let delay = self.refresh.next(at.chance);
-                self.opening.not_before = Some(at.now + delay);
-                self.refresh_at = Some(at.now + delay);
-                delay
-            });
-            if self.next_page.is_some() && self.upcoming.is_none() {
+            if delay.is_some() {
+                return out.push(Action::Recovering { error, recovery: Recovery::Retry, retry_in: delay });
+            }
+            self.upcoming = None;
+            let delay = self.refresh.next(at.chance);
+            self.opening.not_before = Some(at.now + delay);
+            self.refresh_at = Some(at.now + delay);
+            if self.next_page.is_some() {
                 return self.fail(error, Recovery::Retry, Some(delay), at, out); // the next page is waited for
             }
-            out.push(Action::Recovering { error, recovery: Recovery::Retry, retry_in: Some(delay) });
-            return;
+            return out.push(Action::RefreshFailed { error, retry_in: delay });
         }
         // A wrong URL, or something that is no playlist: no retry makes it right. A session that was handed out a moment
         // ago is another matter: there the camera may be silent.

@@ -47,6 +47,8 @@ pub struct Stats {
     pub reconnects: u64,
     /// Sessions opened to replace one before it expired.
     pub refreshes: u64,
+    /// Sessions that were to replace one and could not be had or did not work; each was tried again.
+    pub refresh_failures: u64,
     /// Requests, segments and pictures that failed.
     pub errors: u64,
     /// Age of the session that is read.
@@ -250,6 +252,7 @@ impl Shared {
             variant_switches: metrics.variant_switches.get(),
             reconnects: metrics.reconnects.get(),
             refreshes: metrics.url_refreshes.get(),
+            refresh_failures: metrics.url_refresh_failures.get(),
             errors: metrics.read_errors.get(),
             session_age: since(latest.session_began),
             silent_for: since(latest.silent_since),

@@ -1,7 +1,11 @@
 //! The program in a process that ends with the test.
+#![allow(dead_code, reason = "each test binary uses its part")]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
+use std::thread::{sleep, spawn};
+use std::time::{Duration, Instant};
 
 pub struct Running(pub Child);
 
@@ -27,4 +31,40 @@ pub fn simulate(args: &[&str]) -> (Running, String) {
     BufReader::new(camera.0.stdout.take().unwrap()).read_line(&mut url).unwrap();
     assert!(url.starts_with("http://"), "{args:?} printed {url:?}");
     (camera, url.trim().to_owned())
+}
+
+/// Starts the program and reads where it serves `what`: `metrics` or `preview`.
+pub fn serving(command: &mut Command, what: &str) -> (Running, String) {
+    let mut running = Running(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
+    let mut lines = BufReader::new(running.0.stderr.take().unwrap()).lines();
+    let mut said = Vec::new();
+    let address = lines.find_map(|line| {
+        let line = line.unwrap();
+        let (name, address) = line.split_once(" at http://").unwrap_or_default();
+        let address = name.ends_with(what).then(|| address.split('/').next().unwrap().to_owned());
+        said.push(line);
+        address
+    });
+    spawn(move || lines.for_each(drop));
+    (running, address.unwrap_or_else(|| panic!("{said:#?}")))
+}
+
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(30) {
+        if let Some(found) = look() {
+            return found;
+        }
+        sleep(Duration::from_millis(50));
+    }
+    panic!("never: {what}");
+}
+
+/// The status and all of the answer.
+pub fn get(address: &str, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    (text[9..12].parse().unwrap(), text)
 }

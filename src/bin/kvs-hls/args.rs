@@ -130,6 +130,16 @@ pub struct CameraOptions {
     pub reading: Reading,
 }
 
+impl CameraOptions {
+    /// Who only looks sees the rhythm of capture instead of a burst for each segment.
+    pub fn looked_at(mut self) -> Self {
+        if self.write == Format::None {
+            self.reading.pacing.get_or_insert(Pacing::ByTime);
+        }
+        self
+    }
+}
+
 /// What is served while frames are read.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(next_help_heading = "Serving")]
@@ -199,9 +209,10 @@ pub struct Reading {
     #[arg(long, value_name = "HOW")]
     pub delivery: Option<Delivery>,
 
-    /// When frames are handed out: `as-decoded` or `by-time`
-    #[arg(long, value_name = "HOW", default_value_t)]
-    pub pacing: Pacing,
+    /// When frames are handed out: `as-decoded` or `by-time`. By default `by-time` when a preview is served and nothing is
+    /// written, else `as-decoded`
+    #[arg(long, value_name = "HOW")]
+    pub pacing: Option<Pacing>,
 
     /// Where a live playlist is entered: `newest`, `oldest`, or a number of segments from the end
     #[arg(long, value_name = "WHERE", default_value_t)]
@@ -372,6 +383,7 @@ pub struct DemoArgs {
 #[command(after_help = "\
 Examples:
   kvs-hls simulate
+  kvs-hls simulate --cameras 2 --fleet cameras.toml      and `kvs-hls fleet cameras.toml --preview`
   kvs-hls simulate --video recording.mp4 --bind 0.0.0.0:8080 --window 10 --discontinuity never
   kvs-hls simulate --session-lifetime 30s --fault 10s+5s:status:503@fragments --fault 20s+3s:gone
 
@@ -387,6 +399,14 @@ pub struct SimulateArgs {
     /// Where to listen; port 0 is any free one
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
     pub bind: SocketAddr,
+
+    /// How many cameras, each at a port of its own, the next after that of --bind
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub cameras: u16,
+
+    /// Write a file that names them for `kvs-hls fleet`
+    #[arg(long, value_name = "FILE")]
+    pub fleet: Option<PathBuf>,
 
     /// How many fragments a playlist lists
     #[arg(long, value_name = "N", default_value_t = 5)]

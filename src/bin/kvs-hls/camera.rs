@@ -31,7 +31,7 @@ pub fn source(camera: &CameraOptions, name: &str, registry: &Registry) -> Result
         .config(reading.config(camera.source.kinesis()))
         .registry(registry)
         .delivery(reading.delivery.unwrap_or(default_delivery))
-        .pacing(reading.pacing)
+        .pacing(reading.pacing.unwrap_or_default())
         .select(camera.select)
         .output(output)
         .live_edge(reading.live_edge)

@@ -17,7 +17,10 @@ use crate::summary::{self, End, Tally};
 use crate::view::{View, Views};
 use crate::write::{self, FrameWriter};
 
-pub async fn run(args: FramesArgs) -> Result<(), Failure> {
+pub async fn run(mut args: FramesArgs) -> Result<(), Failure> {
+    if args.serving.preview.is_some() {
+        args.camera = args.camera.looked_at();
+    }
     let camera = &args.camera;
     let (registry, views) = (Registry::new(), Views::default());
     let source = Arc::new(camera::source(camera, camera.source.name(), &registry)?);

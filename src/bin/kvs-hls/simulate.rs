@@ -1,6 +1,7 @@
-//! `simulate`: a camera for other programs to open.
+//! `simulate`: a camera for other programs to open, or several.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use kvs_hls::sim::{FaultScript, Recording, SimulatedCamera};
@@ -14,14 +15,68 @@ const RANDOM_FAULTS: Duration = Duration::from_secs(24 * 3600);
 
 pub async fn run(args: SimulateArgs) -> Result<(), Failure> {
     let mut stop = Stop::listen();
-    let mut faults: FaultScript = args.fault.into_iter().collect();
+    let mut cameras = Vec::new();
+    for number in 0..args.cameras {
+        cameras.push(start(&args, number).await?);
+    }
+    if let Some(camera) = cameras.first() {
+        let recording = camera.timeline().recording();
+        eprintln!(
+            "simulated camera: {}x{}, {} frames in a loop of {:.1} s",
+            recording.width(),
+            recording.height(),
+            recording.samples(),
+            recording.duration().as_secs_f64(),
+        );
+        for fault in camera.fault_script().iter().take_while(|fault| fault.from < Duration::from_secs(600)) {
+            eprintln!("fault {fault}");
+        }
+    }
+    // The tokens are the simulator's own, and worth nothing elsewhere.
+    let urls: Vec<_> = cameras.iter().map(|camera| camera.url().expose().to_string()).collect();
+    if let Some(path) = &args.fleet {
+        let entry =
+            |(url, number): (&String, usize)| format!("[[camera]]\nid = \"camera-{number}\"\nurl = \"{url}\"\n");
+        let text: Vec<_> = urls.iter().zip(1..).map(entry).collect();
+        std::fs::write(path, text.join("\n"))
+            .map_err(|error| Failure::io(format!("cannot write to {}", path.display()), error))?;
+    }
+    let mut stdout = std::io::stdout().lock();
+    // Nobody may be reading: the camera runs all the same.
+    let _ = writeln!(stdout, "{}", urls.join("\n")).and_then(|()| stdout.flush());
+    drop(stdout);
+    if let Some(path) = &args.fleet {
+        eprintln!("open all with\n  kvs-hls fleet {} --preview", path.display());
+    }
+    if let (Some(camera), Some(url)) = (cameras.first(), urls.first()) {
+        let first = if cameras.len() == 1 { "it" } else { "the first" };
+        eprintln!("open {first} with\n  kvs-hls frames --url '{url}' --preview\n  ffplay '{url}'");
+        eprintln!(
+            "or, as AWS clients do, stream {} with --endpoint-url {} and any credentials\nCtrl-C ends it.",
+            camera.stream_name(),
+            camera.endpoint_url()
+        );
+    }
+    stop.requested().await;
+    for camera in cameras {
+        camera.shutdown().await;
+    }
+    Ok(())
+}
+
+async fn start(args: &SimulateArgs, number: u16) -> Result<SimulatedCamera, Failure> {
+    let mut faults: FaultScript = args.fault.iter().cloned().collect();
     if let Some(seed) = args.seed {
         // A recording of one's own has no second one to change to.
         faults.extend(FaultScript::random(seed, RANDOM_FAULTS, args.video.is_none()).iter().copied());
     }
+    let port = match args.bind.port() {
+        0 => 0, // any free one
+        first => first.checked_add(number).ok_or_else(|| Failure::usage("--cameras: there are not so many ports"))?,
+    };
     let mut camera = SimulatedCamera::builder()
-        .bind(args.bind)
-        .stream_name(args.stream)
+        .bind(SocketAddr::new(args.bind.ip(), port))
+        .stream_name(args.stream.clone())
         .window(args.window)
         .discontinuity(args.discontinuity.into())
         .timestamps(args.fragment_timestamps == Timestamps::Always)
@@ -31,37 +86,8 @@ pub async fn run(args: SimulateArgs) -> Result<(), Failure> {
     if let Some(lifetime) = args.session_lifetime {
         camera = camera.session_lifetime(lifetime);
     }
-    if let Some(video) = args.video {
+    if let Some(video) = &args.video {
         camera = camera.recording(Recording::open(video)?);
     }
-    let camera = camera.start().await?;
-    let recording = camera.timeline().recording();
-    eprintln!(
-        "simulated camera: {}x{}, {} frames in a loop of {:.1} s, on {}",
-        recording.width(),
-        recording.height(),
-        recording.samples(),
-        recording.duration().as_secs_f64(),
-        camera.address()
-    );
-    let script = camera.fault_script();
-    for fault in script.iter().take_while(|fault| fault.from < Duration::from_secs(600)) {
-        eprintln!("fault {fault}");
-    }
-    // The token is the simulator's own, and worth nothing elsewhere.
-    let url = camera.url();
-    let url = url.expose();
-    let mut stdout = std::io::stdout().lock();
-    // Nobody may be reading: the camera runs all the same.
-    let _ = writeln!(stdout, "{url}").and_then(|()| stdout.flush());
-    drop(stdout);
-    eprintln!("open it with\n  kvs-hls frames --url '{url}'\n  ffplay '{url}'");
-    eprintln!(
-        "or, as AWS clients do, stream {} with --endpoint-url {} and any credentials\nCtrl-C ends it.",
-        camera.stream_name(),
-        camera.endpoint_url()
-    );
-    stop.requested().await;
-    camera.shutdown().await;
-    Ok(())
+    Ok(camera.start().await?)
 }

@@ -148,6 +148,7 @@ impl Tally {
             "bandwidth_bits_per_second": stats.bandwidth,
             "sessions": self.sessions,
             "refreshes": stats.refreshes,
+            "refresh_failures": stats.refresh_failures,
             "variant_switches": stats.variant_switches,
             "reconnects": stats.reconnects,
             "errors": stats.errors,

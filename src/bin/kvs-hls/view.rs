@@ -287,7 +287,12 @@ impl State {
         if stats.errors > old.errors
             && let Some(error) = &stats.last_error
         {
-            self.say("error", error.clone());
+            match stats.refresh_failures > old.refresh_failures {
+                true => {
+                    self.say("refresh", format!("the next session cannot be had yet, this one is read on: {error}"))
+                }
+                false => self.say("error", error.clone()),
+            }
         }
         if stats.refreshes > old.refreshes {
             self.say("refresh", "the session was replaced before its end".into());

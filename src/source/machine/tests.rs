@@ -91,6 +91,7 @@ impl Bench {
                 Action::DecodeAhead => "ahead".into(),
                 Action::State(state) => state.to_string(),
                 Action::Recovering { recovery, .. } => format!("{recovery:?}"),
+                Action::RefreshFailed { .. } => "refresh failed".into(),
                 Action::AbandonSegment => "abandon".into(),
                 Action::Waiting { .. } => "waiting".into(),
                 Action::Silent(is_silent) => format!("silent {is_silent}"),
@@ -259,7 +260,7 @@ fn a_refresh_that_fails_leaves_the_old_session_at_work() {
     bench.said();
     bench.input(Input::Opened(Err(network(500))));
     bench.playlist(media_playlist(0, 2, 0, "a"));
-    assert_eq!(bench.said(), ["Retry", "segment 1 of 1"]);
+    assert_eq!(bench.said(), ["refresh failed", "segment 1 of 1"]);
     assert_eq!(bench.machine.errors, 0, "and no failure of the camera's");
     let retry = bench.machine.refresh_at.unwrap();
     assert_eq!(retry.saturating_duration_since(bench.now), Duration::from_secs(5), "the first backoff delay");
@@ -456,7 +457,7 @@ fn a_refresh_that_is_refused_for_good_is_not_fatal_while_the_old_session_works()
     bench.input(Input::Tick);
     bench.said();
     bench.input(Input::Opened(Err(network(401))));
-    assert_eq!(bench.said(), ["Retry"]);
+    assert_eq!(bench.said(), ["refresh failed"]);
 }
 
 #[test]

@@ -101,6 +101,11 @@ pub(crate) enum Action {
         recovery: Recovery,
         retry_in: Option<Duration>,
     },
+    /// The next session could not be had or does not work. The present one is read on, and another is opened then.
+    RefreshFailed {
+        error: Error,
+        retry_in: Duration,
+    },
     /// The camera is silent, and asked again then. That is no failure.
     Waiting {
         error: Error,

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kvs_hls::Fleet;
-use prometheus::Registry;
+use prometheus::{IntCounterVec, Opts, Registry};
 use serde_json::json;
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 pub use shard::Shard;
 
-use crate::args::{FleetArgs, MAX_DURATION};
+use crate::args::{FleetArgs, Format, MAX_DURATION};
 use crate::display::{REDRAW_EVERY, Screen, count};
 use crate::failure::Failure;
 use crate::stop::{Reload, Stop};
@@ -39,7 +39,7 @@ pub async fn run(args: FleetArgs) -> Result<(), Failure> {
         print!("{}", file::EXAMPLE);
         return Ok(());
     };
-    let cameras = of_shard(path, args.shard)?;
+    let cameras = listed(path, &args)?;
     if args.check {
         for camera in &cameras {
             println!("{:20}  {}", camera.id, camera.options.source);
@@ -63,7 +63,7 @@ pub async fn run(args: FleetArgs) -> Result<(), Failure> {
             biased;
             () = stop.requested() => break,
             () = sleep_until(deadline) => break,
-            () = reload.requested() => match of_shard(path, args.shard) {
+            () = reload.requested() => match listed(path, &args) {
                 Ok(cameras) => fleet.change(cameras),
                 // What runs is worth more than what cannot be read.
                 Err(failure) => {
@@ -91,9 +91,15 @@ pub async fn run(args: FleetArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn of_shard(path: &Path, shard: Option<Shard>) -> Result<Vec<Camera>, Failure> {
+/// Those of the file that are this machine's.
+fn listed(path: &Path, args: &FleetArgs) -> Result<Vec<Camera>, Failure> {
     let mut cameras = file::read(path)?;
-    cameras.retain(|camera| shard.is_none_or(|shard| shard.has(&camera.id)));
+    cameras.retain(|camera| args.shard.is_none_or(|shard| shard.has(&camera.id)));
+    if args.serving.preview.is_some() {
+        for camera in &mut cameras {
+            camera.options = camera.options.clone().looked_at();
+        }
+    }
     Ok(cameras)
 }
 
@@ -101,6 +107,8 @@ fn of_shard(path: &Path, shard: Option<Shard>) -> Result<Vec<Camera>, Failure> {
 struct Running {
     fleet: Fleet,
     registry: Registry,
+    /// For the cameras whose frames are written.
+    unwritten: IntCounterVec,
     views: Views,
     cameras: BTreeMap<String, Member>,
     readers: JoinSet<Ended>,
@@ -126,7 +134,14 @@ impl Running {
         let machines = args.shard.map_or(1, Shard::count);
         let fleet = fleet.endpoint_calls_per_second((ENDPOINT_CALLS / machines).clamp(1, 50));
         let (registry, views) = (Registry::new(), Views::default());
-        Ok(Self { fleet, registry, views, cameras: BTreeMap::new(), readers: JoinSet::new() })
+        let opts =
+            Opts::new("kvs_hls_frames_unwritten_total", "Frames that could not be written to where they should go.");
+        let unwritten = IntCounterVec::new(opts, &["camera_id"]).and_then(|counters| {
+            registry.register(Box::new(counters.clone()))?;
+            Ok(counters)
+        });
+        let unwritten = unwritten.map_err(|error| Failure::io("cannot count", std::io::Error::other(error)))?;
+        Ok(Self { fleet, registry, unwritten, views, cameras: BTreeMap::new(), readers: JoinSet::new() })
     }
 
     /// Reads these cameras from now on. Those that stay as they are do not notice.
@@ -175,7 +190,9 @@ impl Running {
                 if let Some(source) = &source {
                     member.view = self.views.add(source);
                 }
-                let task = read(frames, member.camera.clone(), member.view.clone());
+                let is_written = member.camera.options.write != Format::None;
+                let unwritten = is_written.then(|| self.unwritten.with_label_values(&[&id]));
+                let task = read(frames, member.camera.clone(), member.view.clone(), unwritten);
                 member.reader = Some(self.readers.spawn(task).id());
             }
             Err(failure) => {
@@ -191,6 +208,7 @@ impl Running {
     fn end(&self, id: &str, member: &Member) {
         member.view.forget_source();
         self.fleet.remove(id);
+        let _ = self.unwritten.remove_label_values(&[id]); // there is none where nothing is written
     }
 
     fn ended(&mut self, ended: Result<(Id, Ended), tokio::task::JoinError>) {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kvs_hls::{Error, ErrorKind, Frame, Frames};
+use prometheus::IntCounter;
 
 use super::file::Camera;
-use crate::args::Format;
 use crate::failure::one_line;
 use crate::summary::Tally;
 use crate::view::View;
@@ -23,11 +23,12 @@ pub struct Ended {
 }
 
 /// Reads to the end. What is written is written on a thread of its own: a pipe that nobody reads holds up its camera alone.
-pub async fn read(mut frames: Frames, camera: Camera, view: Arc<View>) -> Ended {
+/// `unwritten` counts the frames that could not be.
+pub async fn read(mut frames: Frames, camera: Camera, view: Arc<View>, unwritten: Option<IntCounter>) -> Ended {
     let mut tally = Tally::start();
-    if camera.options.write != Format::None {
+    if let Some(unwritten) = unwritten {
         let thread = tokio::task::spawn_blocking(move || {
-            let mut output = Output::new(camera, view.clone());
+            let mut output = Output::new(camera, view, unwritten);
             let end = frames.blocking().try_for_each(|frame| frame.map(|frame| output.take(&frame, &mut tally)));
             output.finish();
             Ended { tally, error: told(end) }
@@ -58,12 +59,20 @@ struct Output {
     view: Arc<View>,
     writer: Option<Box<dyn FrameWriter>>,
     reopen_at: Option<std::time::Instant>,
+    /// Frames since something was last written.
     unwritten: u64,
+    /// In all.
+    counter: IntCounter,
 }
 
 impl Output {
-    fn new(camera: Camera, view: Arc<View>) -> Self {
-        Self { camera, view, writer: None, reopen_at: None, unwritten: 0 }
+    fn new(camera: Camera, view: Arc<View>, counter: IntCounter) -> Self {
+        Self { camera, view, writer: None, reopen_at: None, unwritten: 0, counter }
+    }
+
+    fn lose(&mut self, frames: u64) {
+        self.unwritten += frames;
+        self.counter.inc_by(frames);
     }
 
     fn take(&mut self, frame: &Frame, tally: &mut Tally) {
@@ -71,12 +80,12 @@ impl Output {
         self.view.show(frame);
         let now = std::time::Instant::now();
         if self.reopen_at.is_some_and(|at| now < at) {
-            self.unwritten += 1;
-            return;
+            return self.lose(1);
         }
         if let Err(what) = self.write(frame) {
             // A writer that never began has taken nothing but this one.
-            self.unwritten += self.writer.take().map_or(1, |writer| writer.unsettled().max(1));
+            let lost = self.writer.take().map_or(1, |writer| writer.unsettled().max(1));
+            self.lose(lost);
             self.reopen_at = Some(now + REOPEN);
             tracing::error!(camera = %self.camera.id, %what, "frames are not written; tried again in a few seconds");
             self.view.note("error", what);

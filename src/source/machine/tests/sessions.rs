@@ -76,6 +76,7 @@ fn a_next_session_that_does_not_work_is_forgotten_and_tried_again() {
         }
         let said = bench.said();
         assert!(!said.iter().any(|said| ["reconnecting", "open"].contains(&said.as_str())), "{said:?}");
+        assert_eq!(said.iter().filter(|said| *said == "refresh failed").count(), 1, "{said:?}");
         assert!(bench.machine.upcoming.is_none());
         assert_eq!(bench.machine.errors, 0);
         bench.playlist_of(1, media_playlist(0, 3, 0, "a"));
