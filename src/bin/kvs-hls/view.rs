@@ -12,15 +12,17 @@ use crate::display::count;
 use crate::preview::Encoded;
 
 /// How often cameras are looked at.
-pub const LOOK_EVERY: Duration = Duration::from_millis(250);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Points of the plots: five minutes.
 const MAX_SAMPLES: usize = 300;
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 const MAX_EVENTS: usize = 200;
 /// The rate of frames is that of so much time: more than the burst of a segment.
 const RATE_OVER: Duration = Duration::from_secs(10);
-/// What is known of the rhythm before there is one.
-const FIRST_PAUSE: Duration = Duration::from_secs(4);
+/// So many seconds older than usual, and a tenth, and a picture is called old.
+const PATIENCE: f64 = 0.2;
+/// How long the second frame may take, in seconds.
+const FIRST_PAUSE: f64 = 4.0;
 
 /// The cameras that are read, by name.
 #[derive(Clone, Debug, Default)]
@@ -89,9 +91,10 @@ struct State {
     /// When frames came, and how many there were in all then.
     arrivals: VecDeque<(Instant, u64)>,
     last_arrival: Option<Instant>,
-    /// Pauses between frames lately: those of segments.
-    pauses: VecDeque<(Instant, Duration)>,
+    /// How old the last picture became before the next one came, lately: in bursts of segments or in an even rhythm.
+    ages: VecDeque<(Instant, f64)>,
     is_stalled: bool,
+    is_stall_told: bool,
     events: VecDeque<(SystemTime, &'static str, String)>,
     samples: VecDeque<Sample>,
     sampled_at: Option<Instant>,
@@ -136,12 +139,14 @@ impl View {
             state.say("gap", text);
         }
         state.frames += 1;
-        state.frame = Some(frame.clone());
-        if let Some(before) = state.last_arrival.replace(now) {
-            let pause = now.duration_since(before);
-            // One long silence is no rhythm.
-            if pause > Duration::from_millis(100) && !state.is_stalled {
-                state.pauses.push_back((now, pause));
+        state.last_arrival = Some(now);
+        let before = state.frame.replace(frame.clone());
+        // What came after an outage is no rhythm.
+        if let Some(before) = before.filter(|_| !state.is_stalled) {
+            let old = age(&before);
+            match state.ages.back_mut() {
+                Some((at, oldest)) if now.duration_since(*at) < SAMPLE_EVERY => *oldest = oldest.max(old),
+                _ => state.ages.push_back((now, old)),
             }
         }
     }
@@ -254,22 +259,35 @@ impl State {
         if over > 0.0 { (after - before) as f64 / over } else { 0.0 }
     }
 
+    /// For how many seconds the next picture has been due, by how old pictures usually become before another one comes.
+    fn overdue(&self, now: Instant) -> f64 {
+        let usual = self.ages.iter().map(|(_, age)| *age).reduce(f64::max);
+        match (usual, &self.frame, self.last_arrival) {
+            (Some(usual), Some(frame), _) => age(frame) - usual - PATIENCE - usual.max(0.0) / 10.0,
+            (None, _, Some(at)) => now.duration_since(at).as_secs_f64() - FIRST_PAUSE,
+            _ => 0.0,
+        }
+    }
+
     fn look(&mut self) {
         let Some(source) = &self.source else { return };
         let (now, connection, stats) = (Instant::now(), source.state(), source.stats());
+        let is_fed = self.arrivals.back().is_some_and(|(_, before)| *before < self.frames);
         self.arrivals.push_back((now, self.frames));
         while self.arrivals.front().is_some_and(|(at, _)| now.duration_since(*at) > RATE_OVER) {
             self.arrivals.pop_front();
         }
-        while self.pauses.front().is_some_and(|(at, _)| now.duration_since(*at) > 3 * RATE_OVER) {
-            self.pauses.pop_front();
+        // A rhythm that is slower than this is kept all the same.
+        while self.ages.len() > 2 && self.ages.front().is_some_and(|(at, _)| now.duration_since(*at) > 3 * RATE_OVER) {
+            self.ages.pop_front();
         }
-        let usual = self.pauses.iter().map(|(_, pause)| *pause).max().unwrap_or(FIRST_PAUSE);
-        let was_stalled = self.is_stalled;
-        self.is_stalled =
-            self.last_arrival.is_some_and(|at| now.duration_since(at) > usual + usual / 4 + Duration::from_millis(250));
+        let overdue = if is_fed { 0.0 } else { self.overdue(now) };
+        self.is_stalled = overdue > 0.0;
         let is_connected = connection == ConnectionState::Connected;
-        if self.is_stalled && !was_stalled && is_connected {
+        // What is late by one reload of the playlist is seen, and not worth a line.
+        let was_told = self.is_stall_told;
+        self.is_stall_told = self.is_stalled && (was_told || overdue > 1.0);
+        if self.is_stall_told && !was_told && is_connected {
             self.say("stall", "no new frame when one was due".into());
         }
         self.is_ready |= is_connected || stats.silent_for.is_some();
@@ -331,6 +349,12 @@ impl State {
             self.samples.pop_front();
         }
     }
+}
+
+/// Seconds since it was captured; less than 0 where a clock is wrong.
+fn age(frame: &Frame) -> f64 {
+    let since = SystemTime::now().duration_since(frame.captured_at());
+    since.map_or_else(|error| -error.duration().as_secs_f64(), |since| since.as_secs_f64())
 }
 
 fn seconds(at: SystemTime) -> f64 {
