@@ -102,6 +102,7 @@ pub struct FramesArgs {
 
 /// A camera, and what is wanted of it. The keys of a file for `fleet` are the names of these options.
 #[derive(Clone, Debug, ClapArgs)]
+#[command(next_help_heading = "Frames")]
 pub struct CameraOptions {
     /// Which frames: `all`, `keyframes` or `fps:NUMBER`
     #[arg(long, value_name = "WHICH", default_value_t)]

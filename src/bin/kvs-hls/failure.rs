@@ -166,7 +166,8 @@ pub fn refuse(error: &clap::Error) -> ExitCode {
         } else {
             text.to_string()
         };
-        eprint!("{}", without_queries(&text));
+        // It says already which option is wrong.
+        eprint!("{}", without_queries(&text).replace(": configuration error: ", ": "));
         ExitCode::from(WRONG_USAGE)
     } else {
         // Help for `| head` may meet a closed pipe.

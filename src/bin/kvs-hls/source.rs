@@ -109,9 +109,9 @@ impl Source {
         Ok(provider)
     }
 
-    /// The camera's name in metrics and logs.
+    /// The camera's name in metrics, logs and the preview: that of the stream, also out of its ARN.
     pub fn name(&self) -> &str {
-        self.stream.as_deref().unwrap_or("cli")
+        self.stream.as_deref().map_or("camera", |stream| stream.split('/').nth(1).unwrap_or(stream))
     }
 
     /// What is said about sessions beside the provider's options.

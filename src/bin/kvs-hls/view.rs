@@ -149,6 +149,7 @@ impl View {
                 _ => state.ages.push_back((now, old)),
             }
         }
+        state.is_stalled = false;
     }
 
     /// The camera's source has ended, with what it said last.
