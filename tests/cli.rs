@@ -558,7 +558,7 @@ fn a_stream_is_read_by_its_name() {
     assert_eq!((&summary["frames"], &summary["gaps"]), (&40.into(), &0.into()));
     assert_eq!(summary["time_origin"], "server");
 
-    let arn = "arn:aws:kinesisvideo:us-east-1:123456789012:stream/front-door/1577836800000";
+    let arn = "arn:aws:kinesisvideo:us-east-1:123456789012:stream/front-door/1700000000000";
     let args = ["frames", "--stream", arn, "--endpoint-url", &endpoint, "--max-frames", "1", "--write", "json"];
     let run = Run::of(with_credentials(&mut program(&args), "secret").output().expect("the program runs")).expect(0);
     assert_eq!(json(&run.stdout)["camera"], "front-door");

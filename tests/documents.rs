@@ -46,8 +46,8 @@ fn commands(document: &str) -> Vec<String> {
     commands
 }
 
-fn folder() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("documents");
+fn folder(number: usize) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("documents-{number}"));
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).expect("a folder");
     folder
@@ -55,54 +55,59 @@ fn folder() -> PathBuf {
 
 #[test]
 fn commands_of_the_program_work_as_they_are_written() {
-    let folder = folder();
-    let mut seen = 0;
     let all = DOCUMENTS.iter().flat_map(|document| commands(document).into_iter().map(move |line| (document, line)));
-    for (document, line) in all {
-        let Some(words) = line.strip_prefix("kvs-hls ").or_else(|| Some(line.split_once(" --features cli -- ")?.1))
-        else {
-            continue;
-        };
-        seen += 1;
+    let ours: Vec<_> = all
+        .filter_map(|(document, line)| {
+            let words = line.strip_prefix("kvs-hls ").or_else(|| Some(line.split_once(" --features cli -- ")?.1))?;
+            Some((document, line.clone(), words.to_owned()))
+        })
+        .collect();
+    assert!(ours.len() > 10, "only {} commands were found", ours.len());
+    std::thread::scope(|scope| {
+        for (number, (document, line, words)) in ours.iter().enumerate() {
+            scope.spawn(move || look_at(&format!("{document}: {line}"), words, &folder(number)));
+        }
+    });
+}
+
+/// Runs one command, for a few seconds, against a simulated camera of its own.
+fn look_at(place: &str, words: &str, folder: &Path) {
+    if let Some(words) = words.strip_prefix("simulate") {
         let recording = root().join("fixtures/camera.mp4").display().to_string();
-        if let Some(words) = words.strip_prefix("simulate") {
-            let file = folder.join("simulated.toml").display().to_string();
-            let words = words.replace("recording.mp4", &recording).replace("cameras.toml", &file).replace('&', "");
-            simulate(&words.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>());
-            continue;
-        }
-        let stream = words.split_once("--stream ").map(|(_, rest)| rest.split(' ').next().unwrap_or_default());
-        let (_camera, url) = simulate(&["--stream", stream.unwrap_or("front-door")]);
-        let endpoint = url.split("/hls").next().expect("a host").to_owned();
-        fs::write(folder.join("cameras.toml"), format!("[[camera]]\nid = \"yard\"\nurl = \"{url}\"\n"))
-            .expect("a file");
-        let mut args: Vec<String> = Vec::new();
-        for word in words.split(' ').filter(|word| !word.is_empty()) {
-            match word {
-                // Their ports are those of others too.
-                "--preview" | "--metrics" => args.extend([word.to_owned(), "0".into()]),
-                "0.0.0.0:9100" => {
-                    args.pop();
-                    args.push("127.0.0.1:0".into());
-                }
-                "30s" => args.push("3s".into()),
-                "https://example.com/live.m3u8" | "…" => args.push(url.clone()),
-                _ => args.push(word.to_owned()),
-            }
-        }
-        if stream.is_some() {
-            args.extend(["--endpoint-url".into(), endpoint]);
-        }
-        if !words.contains("--duration") && !words.starts_with("probe") && !words.contains("--check") {
-            args.extend(["--duration".into(), "3s".into()]);
-        }
-        let mut command = program();
-        command.args(&args).current_dir(&folder);
-        command.env("AWS_ACCESS_KEY_ID", "AKIDTEST").env("AWS_SECRET_ACCESS_KEY", "none").env("HOME", &folder);
-        let output = command.output().expect("the program runs");
-        assert!(output.status.success(), "{document}: {line}\n{args:?}\n{}", String::from_utf8_lossy(&output.stderr));
+        let file = folder.join("simulated.toml").display().to_string();
+        let words = words.replace("recording.mp4", &recording).replace("cameras.toml", &file).replace('&', "");
+        simulate(&words.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>());
+        return;
     }
-    assert!(seen > 10, "only {seen} commands were found");
+    let stream = words.split_once("--stream ").map(|(_, rest)| rest.split(' ').next().unwrap_or_default());
+    let (_camera, url) = simulate(&["--stream", stream.unwrap_or("front-door")]);
+    let endpoint = url.split("/hls").next().expect("a host").to_owned();
+    fs::write(folder.join("cameras.toml"), format!("[[camera]]\nid = \"yard\"\nurl = \"{url}\"\n")).expect("a file");
+    let mut args: Vec<String> = Vec::new();
+    for word in words.split(' ').filter(|word| !word.is_empty()) {
+        match word {
+            // Their ports are those of others too.
+            "--preview" | "--metrics" => args.extend([word.to_owned(), "0".into()]),
+            "0.0.0.0:9100" => {
+                args.pop();
+                args.push("127.0.0.1:0".into());
+            }
+            "30s" => args.push("3s".into()),
+            "https://example.com/live.m3u8" | "…" => args.push(url.clone()),
+            _ => args.push(word.to_owned()),
+        }
+    }
+    if stream.is_some() {
+        args.extend(["--endpoint-url".into(), endpoint]);
+    }
+    if !words.contains("--duration") && !words.starts_with("probe") && !words.contains("--check") {
+        args.extend(["--duration".into(), "3s".into()]);
+    }
+    let mut command = program();
+    command.args(&args).current_dir(folder);
+    command.env("AWS_ACCESS_KEY_ID", "AKIDTEST").env("AWS_SECRET_ACCESS_KEY", "none").env("HOME", folder);
+    let output = command.output().expect("the program runs");
+    assert!(output.status.success(), "{place}\n{args:?}\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]

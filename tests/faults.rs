@@ -41,7 +41,7 @@ faults! {
     playlists_429: "status:429@playlists" => [WindowPassed, Reconnect];
     playlists_500: "status:500@playlists" => [WindowPassed, Reconnect];
     init_503: "status:503@init" => [];
-    fragments_403: "status:403@fragments" => [SegmentUnavailable];
+    fragments_403: "status:403@fragments" => [SegmentUnavailable, Reconnect]; // it costs the session
     fragments_404: "status:404@fragments" => [SegmentUnavailable];
     fragments_503: "status:503@fragments" => [SegmentUnavailable];
     all_503: "status:503@all" => [WindowPassed, Reconnect, SegmentUnavailable];

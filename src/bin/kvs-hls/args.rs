@@ -120,7 +120,7 @@ pub struct CameraOptions {
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub write: Format,
 
-    /// Where to: a file, a directory (png, jpeg), `-` for standard output, or nats://HOST/SUBJECT
+    /// Where to: a file (what was in it is replaced), a directory (png, jpeg), `-` for standard output, or nats://HOST/SUBJECT
     #[arg(long, value_name = "PATH", default_value = "-")]
     pub out: PathBuf,
 
@@ -269,7 +269,7 @@ pub struct Reading {
     #[arg(long, value_enum, default_value_t, value_name = "PRESET")]
     pub preset: Preset,
 
-    /// Give up after so many failures in a row
+    /// Give up after so many failures in a row; the up to four tries of a request are one
     #[arg(long, value_name = "N")]
     pub max_errors: Option<u32>,
 

@@ -52,7 +52,8 @@ pub async fn run(args: SimulateArgs) -> Result<(), Failure> {
         let first = if cameras.len() == 1 { "it" } else { "the first" };
         eprintln!("open {first} with\n  kvs-hls frames --url '{url}' --preview\n  ffplay '{url}'");
         eprintln!(
-            "or, as AWS clients do, stream {} with --endpoint-url {} and any credentials\nCtrl-C ends it.",
+            "or, as AWS clients do, with any credentials\n  AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any kvs-hls frames \
+             --stream {} --region us-east-1 --endpoint-url {}\nCtrl-C ends it.",
             camera.stream_name(),
             camera.endpoint_url()
         );

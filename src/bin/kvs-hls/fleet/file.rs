@@ -12,7 +12,7 @@ use prometheus::Registry;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::args::CameraOptions;
+use crate::args::{CameraOptions, Format};
 use crate::camera;
 use crate::failure::{Failure, one_line, without_queries};
 use crate::source::Kinesis;
@@ -27,6 +27,14 @@ pub struct Camera {
     pub options: CameraOptions,
     /// What it was parsed from: two that say the same are the same.
     pub words: Vec<String>,
+}
+
+impl Camera {
+    /// One that no other camera can share: pictures have names of their own in a directory, messages are told apart.
+    fn writes_a_file(&self) -> bool {
+        !matches!(self.options.write, Format::None | Format::Jpeg | Format::Png)
+            && !["/dev", "nats:"].iter().any(|shared| self.options.out.starts_with(shared))
+    }
 }
 
 #[derive(Debug, Parser)]
@@ -82,7 +90,7 @@ impl File<'_> {
         if tables.is_empty() {
             complain(&(0..0), "no [[camera]] in the file (`kvs-hls fleet --example` prints one to begin with)".into());
         }
-        let (mut cameras, mut ids) = (Vec::new(), BTreeSet::new());
+        let (mut cameras, mut ids, mut outs) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
         for table in tables {
             let DeValue::Table(own) = table.get_ref() else {
                 complain(&table.span(), "[[camera]] is written so, as a table".into());
@@ -97,6 +105,13 @@ impl File<'_> {
             match camera(&all, &table.span()) {
                 Ok(camera) if !ids.insert(camera.id.clone()) => {
                     complain(&table.span(), format!("id: \"{}\" twice", camera.id));
+                }
+                Ok(camera) if camera.writes_a_file() && !outs.insert(camera.options.out.clone()) => {
+                    let out = camera.options.out.display();
+                    complain(
+                        &table.span(),
+                        format!("out: \"{out}\" is another camera's too; \"{{id}}\" in it keeps them apart"),
+                    );
                 }
                 Ok(camera) => cameras.push(camera),
                 Err((place, text)) => complain(&place, text),
@@ -143,7 +158,7 @@ fn camera(settings: &Settings<'_>, place: &Range<usize>) -> Result<Camera, (Rang
     }
     let of_key = |name: &str| settings.get(name.trim_start_matches('-')).map_or(place.clone(), |value| value.span());
     let options = Words::try_parse_from(&words).map_err(|error| told(&error, of_key, place))?.options;
-    if is_stdout(&options.out) && options.write != crate::args::Format::None {
+    if is_stdout(&options.out) && options.write != Format::None {
         return Err((
             of_key("write"),
             "write: needs `out`, a path of this camera's own, such as \"frames/{id}\"".into(),
@@ -238,6 +253,12 @@ mod tests {
             (&format!("{camera}write = \"gif\"\n"), "c.toml:4: write: invalid value 'gif'"),
             (&format!("{camera}write = \"y4m\"\n"), "c.toml:4: write: needs `out`"),
             (&format!("{camera}{camera}"), "c.toml:4: id: \"a\" twice"),
+            (
+                &format!(
+                    "[defaults]\nwrite = \"json\"\nout = \"x\"\n{camera}[[camera]]\nid = \"b\"\nurl = \"http://h/b\"\n"
+                ),
+                "c.toml:7: out: \"x\" is another camera's too",
+            ),
             (&format!("{camera}stream = \"b\"\n"), "cannot be used with"),
             ("[[camera]]\nid = \"a\"\nurl = \"ftp://h?CiSecret\"\n", "c.toml:1: url with scheme \"ftp\""),
         ] {

@@ -183,7 +183,7 @@ function drawCamera(camera) {
   large.told = told;
   document.getElementById("events").replaceChildren(
     ...camera.events.map((event) => {
-      const line = element("li", event.kind);
+      const line = element("li", `is-${event.kind}`);
       line.append(element("time", "", event.at?.replace("T", " ").replace("Z", " UTC")), element("span", "kind", event.kind), element("span", "text", event.text));
       return line;
     }),
