@@ -1,6 +1,9 @@
 //! The program as a user runs it: what it prints, writes and answers.
 #![cfg(feature = "cli")]
 
+#[path = "support/program.rs"]
+mod program;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -9,6 +12,7 @@ use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
 use std::thread;
 
+use program::{Running, get};
 use serde_json::Value;
 
 /// Stands in the query of every URL: whoever reads it could watch the camera.
@@ -62,8 +66,8 @@ fn url(path: &str) -> String {
 }
 
 fn program(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kvs-hls"));
-    command.args(args).env_remove("RUST_LOG").stdin(Stdio::null());
+    let mut command = program::program();
+    command.args(args);
     command
 }
 
@@ -441,8 +445,6 @@ fn demo_checks_every_frame() {
 }
 
 /// A process that does not outlive its test.
-struct Running(Child);
-
 impl Running {
     fn start(args: &[&str]) -> (Self, BufReader<ChildStdout>) {
         let mut child = program(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs");
@@ -460,13 +462,6 @@ impl Running {
         let mut stderr = self.0.stderr.take().expect("a pipe");
         stderr.read_to_string(&mut words).expect("words");
         (self.0.wait().expect("an end"), words)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 
@@ -523,15 +518,6 @@ fn told(child: &mut Child, start: &str) -> String {
     }
 }
 
-fn get(url: &str) -> String {
-    let (host, path) = url.trim_start_matches("http://").split_once('/').expect("a path");
-    let mut stream = TcpStream::connect(host).expect("a connection");
-    write!(stream, "GET /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").expect("a request");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    answer
-}
-
 /// A program with credentials of its own and nothing of the machine's.
 fn with_credentials<'a>(command: &'a mut Command, secret: &str) -> &'a mut Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AWS_")) {
@@ -571,15 +557,16 @@ fn a_stream_is_read_by_its_name() {
     let mut command = program(&args);
     let child = with_credentials(&mut command, "secret").stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
     let mut client = Running(child.expect("the program runs"));
-    let metrics = told(&mut client.0, "metrics at ");
+    let metrics = told(&mut client.0, "metrics at http://");
+    let metrics = metrics.trim_end_matches("/metrics");
     let counter = |text: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix("kvs_hls_frames_total{camera_id=\"front-door\"} "));
         line.and_then(|count| count.parse::<u64>().ok()).unwrap_or_default()
     };
-    let mut text = get(&metrics);
+    let mut text = get(metrics, "/metrics").1;
     while counter(&text) < 10 {
         thread::sleep(std::time::Duration::from_millis(50));
-        text = get(&metrics);
+        text = get(metrics, "/metrics").1;
     }
     assert!(
         text.contains("Content-Type: text/plain; version=0.0.4")

@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Lines, Read};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, Command, Stdio};
 
-use program::{Running, get, program, simulate, until};
+use program::{Running, address_in, get, program, simulate, until};
 use serde_json::Value;
 
 impl Running {
@@ -38,7 +38,11 @@ fn fleet(folder: &Path, args: &[&str]) -> (Running, Lines<BufReader<ChildStderr>
 }
 
 fn frames(address: &str, camera: &str) -> Option<u64> {
-    let line = format!("kvs_hls_frames_total{{camera_id=\"{camera}\"}} ");
+    counter(address, "kvs_hls_frames_total", camera)
+}
+
+fn counter(address: &str, name: &str, camera: &str) -> Option<u64> {
+    let line = format!("{name}{{camera_id=\"{camera}\"}} ");
     get(address, "/metrics").1.lines().find_map(|text| text.strip_prefix(&line)?.parse().ok())
 }
 
@@ -50,8 +54,7 @@ fn changes_of_the_file_leave_other_cameras_alone() {
     let kept = entry("kept", &first, "write = \"json\"\nout = \"{id}.jsonl\"");
     fs::write(&file, kept.clone() + &entry("changed", &second, "select = \"all\"")).unwrap();
     let (fleet, mut said) = fleet(&folder, &["--metrics", "0", "--summary-json", "summary.json"]);
-    let metrics = said.find_map(|line| Some(line.unwrap().strip_prefix("metrics at http://")?.to_owned())).unwrap();
-    let address = metrics.trim_end_matches("/metrics");
+    let address = &said.find_map(|line| address_in(&line.unwrap(), "metrics")).unwrap();
     assert_eq!(get(address, "/healthz").0, 200);
     until("readiness", || (get(address, "/readyz").0 == 200).then_some(()));
     until("frames", || (frames(address, "kept")? > 10 && frames(address, "changed")? > 10).then_some(()));
@@ -109,7 +112,7 @@ fn frames_go_to_files_and_pipes_and_a_reader_that_goes_away_ends_nothing() {
     ];
     fs::write(folder.join("cameras.toml"), file.concat()).unwrap();
     let (fleet, mut said) = fleet(&folder, &["--metrics", "0"]);
-    let address = said.find_map(|line| Some(line.unwrap().strip_prefix("metrics at http://")?.to_owned())).unwrap();
+    let address = said.find_map(|line| address_in(&line.unwrap(), "metrics")).unwrap();
     for _ in 0..2 {
         // The second time after the first reader went away.
         let mut frame = [0; 256];
@@ -125,12 +128,8 @@ fn frames_go_to_files_and_pipes_and_a_reader_that_goes_away_ends_nothing() {
         let name = shot.unwrap().file_name().into_string().unwrap();
         assert!(name.ends_with("Z.jpg") && name.contains("_20"), "{name}");
     }
-    let metrics = get(address.trim_end_matches("/metrics"), "/metrics").1;
-    let unwritten = |camera: &str| -> Option<u64> {
-        let line = format!("kvs_hls_frames_unwritten_total{{camera_id=\"{camera}\"}} ");
-        metrics.lines().find_map(|text| text.strip_prefix(&line)?.parse().ok())
-    };
-    assert!(unwritten("pipe").unwrap() > 0 && unwritten("pictures") == Some(0), "{metrics}");
+    let unwritten = |camera| counter(&address, "kvs_hls_frames_unwritten_total", camera).unwrap();
+    assert!(unwritten("pipe") > 0 && unwritten("pictures") == 0);
     fleet.signal("-TERM");
     let said: Vec<_> = said.map(Result::unwrap).collect();
     assert!(said.iter().any(|line| line.contains("has gone")), "{said:#?}");

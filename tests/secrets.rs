@@ -2,13 +2,16 @@
 //! token nor the account's credentials show in anything that it says, writes or is called.
 #![cfg(target_os = "linux")]
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+#[path = "support/program.rs"]
+mod program;
+
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use kvs_hls::sim::{Fault, FaultScript, SimulatedCamera};
+use program::{address_in, get};
 
 const CREDENTIALS: [(&str, &str); 3] = [
     ("AWS_ACCESS_KEY_ID", "AKIASECRETSECRETSECR"),
@@ -73,7 +76,7 @@ async fn run(fault: &str) -> (String, String) {
         let mut address = |what: &str| {
             let found = said.find_map(|line| {
                 text += &format!("{line}\n");
-                Some(line.strip_prefix(what)?.strip_prefix(" at http://")?.split('/').next()?.to_owned())
+                address_in(&line, what)
             });
             found.expect("an address")
         };
@@ -81,14 +84,7 @@ async fn run(fault: &str) -> (String, String) {
         let arguments = std::fs::read_to_string(format!("/proc/{}/cmdline", child.id())).unwrap();
         let watch = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_secs(6));
-            let get = |host: &str, path: &str| {
-                let mut stream = TcpStream::connect(host).unwrap();
-                write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
-                let mut text = String::new();
-                stream.read_to_string(&mut text).unwrap();
-                text
-            };
-            get(&metrics, "/metrics") + &get(&preview, "/cameras/front-door")
+            get(&metrics, "/metrics").1 + &get(&preview, "/cameras/front-door").1
         });
         said.for_each(|line| text += &format!("{line}\n"));
         let output = child.wait_with_output().unwrap();

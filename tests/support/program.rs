@@ -33,6 +33,11 @@ pub fn simulate(args: &[&str]) -> (Running, String) {
     (camera, url.trim().to_owned())
 }
 
+/// Where the program says that it serves `what`.
+pub fn address_in(line: &str, what: &str) -> Option<String> {
+    Some(line.strip_prefix(what)?.strip_prefix(" at http://")?.split('/').next()?.to_owned())
+}
+
 /// Starts the program and reads where it serves `what`: `metrics` or `preview`.
 pub fn serving(command: &mut Command, what: &str) -> (Running, String) {
     let mut running = Running(command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
@@ -40,8 +45,7 @@ pub fn serving(command: &mut Command, what: &str) -> (Running, String) {
     let mut said = Vec::new();
     let address = lines.find_map(|line| {
         let line = line.unwrap();
-        let (name, address) = line.split_once(" at http://").unwrap_or_default();
-        let address = name.ends_with(what).then(|| address.split('/').next().unwrap().to_owned());
+        let address = address_in(&line, what);
         said.push(line);
         address
     });

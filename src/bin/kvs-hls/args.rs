@@ -132,12 +132,15 @@ pub struct CameraOptions {
 }
 
 impl CameraOptions {
+    pub fn is_written(&self) -> bool {
+        self.write != Format::None
+    }
+
     /// Who only looks sees the rhythm of capture instead of a burst for each segment.
-    pub fn looked_at(mut self) -> Self {
-        if self.write == Format::None {
+    pub fn look_at(&mut self) {
+        if !self.is_written() {
             self.reading.pacing.get_or_insert(Pacing::ByTime);
         }
-        self
     }
 }
 

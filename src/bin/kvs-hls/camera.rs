@@ -6,7 +6,7 @@ use kvs_hls::hls::VariantCaps;
 use kvs_hls::{Delivery, FrameSource, Output};
 use prometheus::Registry;
 
-use crate::args::{CameraOptions, Format};
+use crate::args::CameraOptions;
 use crate::failure::Failure;
 use crate::write;
 
@@ -26,7 +26,7 @@ pub fn source(camera: &CameraOptions, name: &str, registry: &Registry) -> Result
     }
     let mut caps = VariantCaps::default();
     (caps.max_height, caps.max_bandwidth) = (reading.max_height, reading.max_bandwidth);
-    let default_delivery = if camera.write == Format::None { Delivery::default() } else { Delivery::All };
+    let default_delivery = if camera.is_written() { Delivery::All } else { Delivery::default() };
     let mut builder = FrameSource::builder(name, camera.source.provider()?)
         .config(reading.config(camera.source.kinesis()))
         .registry(registry)

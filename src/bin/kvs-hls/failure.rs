@@ -166,14 +166,18 @@ pub fn refuse(error: &clap::Error) -> ExitCode {
         } else {
             text.to_string()
         };
-        // It says already which option is wrong.
-        eprint!("{}", without_queries(&text).replace(": configuration error: ", ": "));
+        eprint!("{}", without_queries(&bare(&text)));
         ExitCode::from(WRONG_USAGE)
     } else {
         // Help for `| head` may meet a closed pipe.
         let _ = error.print();
         ExitCode::SUCCESS
     }
+}
+
+/// Without the words that say no more than the name of the option or key does.
+pub fn bare(text: &str) -> String {
+    text.replace("configuration error: ", "")
 }
 
 /// Replaces what follows a question mark in a URL, up to the quote or space behind it.

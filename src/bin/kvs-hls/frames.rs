@@ -7,7 +7,7 @@ use kvs_hls::{Error, Frame, FrameSource};
 use prometheus::Registry;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use crate::args::{Format, FramesArgs, MAX_DURATION};
+use crate::args::{FramesArgs, MAX_DURATION};
 use crate::camera;
 use crate::display::{REDRAW_EVERY, Screen, bit_rate, count};
 use crate::failure::Failure;
@@ -19,7 +19,7 @@ use crate::write::{self, FrameWriter};
 
 pub async fn run(mut args: FramesArgs) -> Result<(), Failure> {
     if args.serving.preview.is_some() {
-        args.camera = args.camera.looked_at();
+        args.camera.look_at();
     }
     let camera = &args.camera;
     let (registry, views) = (Registry::new(), Views::default());
@@ -29,7 +29,7 @@ pub async fn run(mut args: FramesArgs) -> Result<(), Failure> {
     if let Some(path) = &args.summary_json
         && write::is_stdout(path)
         && write::is_stdout(&camera.out)
-        && camera.write != Format::None
+        && camera.is_written()
     {
         return Err(Failure::usage("--summary-json - while frames go to standard output: give one of them a file"));
     }

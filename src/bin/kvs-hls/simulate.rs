@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kvs_hls::sim::{FaultScript, Recording, SimulatedCamera};
@@ -15,9 +16,10 @@ const RANDOM_FAULTS: Duration = Duration::from_secs(24 * 3600);
 
 pub async fn run(args: SimulateArgs) -> Result<(), Failure> {
     let mut stop = Stop::listen();
+    let recording = args.video.as_ref().map(Recording::open).transpose()?.map(Arc::new);
     let mut cameras = Vec::new();
     for number in 0..args.cameras {
-        cameras.push(start(&args, number).await?);
+        cameras.push(start(&args, recording.clone(), number).await?);
     }
     if let Some(camera) = cameras.first() {
         let recording = camera.timeline().recording();
@@ -65,11 +67,15 @@ pub async fn run(args: SimulateArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn start(args: &SimulateArgs, number: u16) -> Result<SimulatedCamera, Failure> {
+async fn start(
+    args: &SimulateArgs,
+    recording: Option<Arc<Recording>>,
+    number: u16,
+) -> Result<SimulatedCamera, Failure> {
     let mut faults: FaultScript = args.fault.iter().cloned().collect();
     if let Some(seed) = args.seed {
         // A recording of one's own has no second one to change to.
-        faults.extend(FaultScript::random(seed, RANDOM_FAULTS, args.video.is_none()).iter().copied());
+        faults.extend(FaultScript::random(seed, RANDOM_FAULTS, recording.is_none()).iter().copied());
     }
     let port = match args.bind.port() {
         0 => 0, // any free one
@@ -87,8 +93,8 @@ async fn start(args: &SimulateArgs, number: u16) -> Result<SimulatedCamera, Fail
     if let Some(lifetime) = args.session_lifetime {
         camera = camera.session_lifetime(lifetime);
     }
-    if let Some(video) = &args.video {
-        camera = camera.recording(Recording::open(video)?);
+    if let Some(recording) = recording {
+        camera = camera.recording(recording);
     }
     Ok(camera.start().await?)
 }

@@ -21,6 +21,8 @@ const MAX_EVENTS: usize = 200;
 const RATE_OVER: Duration = Duration::from_secs(10);
 /// So many seconds older than usual, and a tenth, and a picture is called old.
 const PATIENCE: f64 = 0.2;
+/// Seconds overdue that are told among the events.
+const WORTH_A_LINE: f64 = 1.0;
 /// How long the second frame may take, in seconds.
 const FIRST_PAUSE: f64 = 4.0;
 
@@ -93,8 +95,8 @@ struct State {
     last_arrival: Option<Instant>,
     /// How old the last picture became before the next one came, lately: in bursts of segments or in an even rhythm.
     ages: VecDeque<(Instant, f64)>,
-    is_stalled: bool,
-    is_stall_told: bool,
+    /// For how many seconds the next picture has been due; 0 while they come.
+    overdue: f64,
     events: VecDeque<(SystemTime, &'static str, String)>,
     samples: VecDeque<Sample>,
     sampled_at: Option<Instant>,
@@ -142,14 +144,14 @@ impl View {
         state.last_arrival = Some(now);
         let before = state.frame.replace(frame.clone());
         // What came after an outage is no rhythm.
-        if let Some(before) = before.filter(|_| !state.is_stalled) {
+        if let Some(before) = before.filter(|_| state.overdue <= 0.0) {
             let old = age(&before);
             match state.ages.back_mut() {
                 Some((at, oldest)) if now.duration_since(*at) < SAMPLE_EVERY => *oldest = oldest.max(old),
                 _ => state.ages.push_back((now, old)),
             }
         }
-        state.is_stalled = false;
+        state.overdue = 0.0;
     }
 
     /// The camera's source has ended, with what it said last.
@@ -244,7 +246,7 @@ impl State {
             ConnectionState::Error => "error",
             _ if self.is_over => "ended",
             _ if stats.is_some_and(|stats| stats.silent_for.is_some()) => "silent",
-            ConnectionState::Connected if self.is_stalled => "stalled",
+            ConnectionState::Connected if self.overdue > 0.0 => "stalled",
             ConnectionState::Connected => "connected",
             ConnectionState::Reconnecting => "reconnecting",
             ConnectionState::Disconnected => "disconnected",
@@ -260,8 +262,8 @@ impl State {
         if over > 0.0 { (after - before) as f64 / over } else { 0.0 }
     }
 
-    /// For how many seconds the next picture has been due, by how old pictures usually become before another one comes.
-    fn overdue(&self, now: Instant) -> f64 {
+    /// By how old pictures usually become before another one comes; below 0 when none is due yet.
+    fn overdue_at(&self, now: Instant) -> f64 {
         let usual = self.ages.iter().map(|(_, age)| *age).reduce(f64::max);
         match (usual, &self.frame, self.last_arrival) {
             (Some(usual), Some(frame), _) => age(frame) - usual - PATIENCE - usual.max(0.0) / 10.0,
@@ -282,13 +284,11 @@ impl State {
         while self.ages.len() > 2 && self.ages.front().is_some_and(|(at, _)| now.duration_since(*at) > 3 * RATE_OVER) {
             self.ages.pop_front();
         }
-        let overdue = if is_fed { 0.0 } else { self.overdue(now) };
-        self.is_stalled = overdue > 0.0;
+        let was_overdue = self.overdue;
+        self.overdue = if is_fed { 0.0 } else { self.overdue_at(now) };
         let is_connected = connection == ConnectionState::Connected;
         // What is late by one reload of the playlist is seen, and not worth a line.
-        let was_told = self.is_stall_told;
-        self.is_stall_told = self.is_stalled && (was_told || overdue > 1.0);
-        if self.is_stall_told && !was_told && is_connected {
+        if was_overdue <= WORTH_A_LINE && self.overdue > WORTH_A_LINE && is_connected {
             self.say("stall", "no new frame when one was due".into());
         }
         self.is_ready |= is_connected || stats.silent_for.is_some();
@@ -338,7 +338,7 @@ impl State {
         let spent = stats.decoding.saturating_sub(decoding).as_secs_f64() * 1000.0;
         self.samples.push_back(Sample {
             at: SystemTime::now(),
-            latency: stats.latency.filter(|_| !self.is_stalled).map(|latency| latency.as_secs_f64()),
+            latency: stats.latency.filter(|_| self.overdue <= 0.0).map(|latency| latency.as_secs_f64()),
             bandwidth: stats.bandwidth,
             decode_ms: (pictures > 0).then(|| spent / pictures as f64),
             queued: stats.queued,

@@ -14,9 +14,9 @@ use toml::de::{DeTable, DeValue};
 
 use crate::args::{CameraOptions, Format};
 use crate::camera;
-use crate::failure::{Failure, one_line, without_queries};
+use crate::failure::{Failure, bare, one_line, without_queries};
 use crate::source::Kinesis;
-use crate::write::is_stdout;
+use crate::write::{is_nats, is_stdout};
 
 pub const EXAMPLE: &str = include_str!("example.toml");
 
@@ -32,8 +32,8 @@ pub struct Camera {
 impl Camera {
     /// One that no other camera can share: pictures have names of their own in a directory, messages are told apart.
     fn writes_a_file(&self) -> bool {
-        !matches!(self.options.write, Format::None | Format::Jpeg | Format::Png)
-            && !["/dev", "nats:"].iter().any(|shared| self.options.out.starts_with(shared))
+        let CameraOptions { write, out, .. } = &self.options;
+        !matches!(write, Format::None | Format::Jpeg | Format::Png) && !is_nats(out) && !out.starts_with("/dev")
     }
 }
 
@@ -158,7 +158,7 @@ fn camera(settings: &Settings<'_>, place: &Range<usize>) -> Result<Camera, (Rang
     }
     let of_key = |name: &str| settings.get(name.trim_start_matches('-')).map_or(place.clone(), |value| value.span());
     let options = Words::try_parse_from(&words).map_err(|error| told(&error, of_key, place))?.options;
-    if is_stdout(&options.out) && options.write != Format::None {
+    if is_stdout(&options.out) && options.is_written() {
         return Err((
             of_key("write"),
             "write: needs `out`, a path of this camera's own, such as \"frames/{id}\"".into(),
@@ -166,9 +166,7 @@ fn camera(settings: &Settings<'_>, place: &Range<usize>) -> Result<Camera, (Rang
     }
     let source = camera::source(&options, &id, &Registry::new());
     source.map(drop).map_err(|failure| match failure {
-        Failure::Library(error) if error.kind() == ErrorKind::Config => {
-            (place.clone(), bare(&one_line(&error)).to_owned())
-        }
+        Failure::Library(error) if error.kind() == ErrorKind::Config => (place.clone(), bare(&one_line(&error))),
         Failure::Usage(text) => (place.clone(), text),
         other => (place.clone(), other.line()),
     })?;
@@ -185,11 +183,6 @@ fn known_keys() -> Vec<String> {
     let longs =
         Words::command().get_arguments().filter_map(|arg| arg.get_long().map(str::to_owned)).collect::<Vec<_>>();
     [vec!["id".to_owned()], longs].concat()
-}
-
-/// Without the words that say no more than the place does.
-fn bare(reason: &str) -> &str {
-    reason.trim_start_matches("configuration error: ")
 }
 
 /// clap's complaint, with the key instead of the option.
@@ -268,6 +261,22 @@ mod tests {
         }
         let both = parse(&format!("{camera}size = \"big\"\n[[camera]]\nid = \"b\"\n")).unwrap_err();
         assert_eq!(both.len(), 2, "all are told at once: {both:#?}");
+    }
+
+    #[test]
+    fn what_takes_the_frames_of_many_may_be_named_twice() {
+        let outs = [
+            "/dev/null",
+            #[cfg(feature = "nats")]
+            "nats://h/frames",
+            #[cfg(feature = "nats")]
+            "tls://h/frames",
+        ];
+        for out in outs {
+            let defaults = format!("[defaults]\nwrite = \"json\"\nout = \"{out}\"\n");
+            let camera = |id: &str| format!("[[camera]]\nid = \"{id}\"\nurl = \"http://h/{id}.m3u8\"\n");
+            assert_eq!(parse(&(defaults + &camera("a") + &camera("b"))).unwrap().len(), 2, "{out}");
+        }
     }
 
     #[test]

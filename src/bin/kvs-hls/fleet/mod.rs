@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kvs_hls::Fleet;
-use prometheus::{IntCounterVec, Opts, Registry};
+use prometheus::{IntCounterVec, Registry, register_int_counter_vec_with_registry};
 use serde_json::json;
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 pub use shard::Shard;
 
-use crate::args::{FleetArgs, Format, MAX_DURATION};
+use crate::args::{FleetArgs, MAX_DURATION};
 use crate::display::{REDRAW_EVERY, Screen, count};
 use crate::failure::Failure;
 use crate::stop::{Reload, Stop};
@@ -96,9 +96,7 @@ fn listed(path: &Path, args: &FleetArgs) -> Result<Vec<Camera>, Failure> {
     let mut cameras = file::read(path)?;
     cameras.retain(|camera| args.shard.is_none_or(|shard| shard.has(&camera.id)));
     if args.serving.preview.is_some() {
-        for camera in &mut cameras {
-            camera.options = camera.options.clone().looked_at();
-        }
+        cameras.iter_mut().for_each(|camera| camera.options.look_at());
     }
     Ok(cameras)
 }
@@ -134,12 +132,12 @@ impl Running {
         let machines = args.shard.map_or(1, Shard::count);
         let fleet = fleet.endpoint_calls_per_second((ENDPOINT_CALLS / machines).clamp(1, 50));
         let (registry, views) = (Registry::new(), Views::default());
-        let opts =
-            Opts::new("kvs_hls_frames_unwritten_total", "Frames that could not be written to where they should go.");
-        let unwritten = IntCounterVec::new(opts, &["camera_id"]).and_then(|counters| {
-            registry.register(Box::new(counters.clone()))?;
-            Ok(counters)
-        });
+        let unwritten = register_int_counter_vec_with_registry!(
+            "kvs_hls_frames_unwritten_total",
+            "Frames that could not be written to where they should go.",
+            &["camera_id"],
+            registry
+        );
         let unwritten = unwritten.map_err(|error| Failure::io("cannot count", std::io::Error::other(error)))?;
         Ok(Self { fleet, registry, unwritten, views, cameras: BTreeMap::new(), readers: JoinSet::new() })
     }
@@ -190,8 +188,7 @@ impl Running {
                 if let Some(source) = &source {
                     member.view = self.views.add(source);
                 }
-                let is_written = member.camera.options.write != Format::None;
-                let unwritten = is_written.then(|| self.unwritten.with_label_values(&[&id]));
+                let unwritten = member.camera.options.is_written().then(|| self.unwritten.with_label_values(&[&id]));
                 let task = read(frames, member.camera.clone(), member.view.clone(), unwritten);
                 member.reader = Some(self.readers.spawn(task).id());
             }

@@ -50,7 +50,7 @@ pub fn is_stdout(path: &Path) -> bool {
 }
 
 /// Whether frames are published to a NATS server.
-fn is_nats(out: &Path) -> bool {
+pub fn is_nats(out: &Path) -> bool {
     out.to_str().is_some_and(|out| out.starts_with("nats://") || out.starts_with("tls://"))
 }
 
