@@ -90,7 +90,8 @@ pub enum Recovery {
 
 /// An error with its cause, its place and what to do about it.
 ///
-/// `Display` shows this level only; the chain hangs on [`source`](std::error::Error::source). No text of it holds the query of a URL.
+/// `Display` shows this level only, `Debug` the causes too, in one line; the chain hangs on [`source`](std::error::Error::source).
+/// No text of it holds the query of a URL.
 #[derive(Clone)]
 pub struct Error(Box<Inner>);
 
@@ -160,6 +161,13 @@ impl Error {
     #[must_use]
     pub fn at(mut self, stage: Stage) -> Self {
         self.0.stage.get_or_insert(stage);
+        self
+    }
+
+    /// Says which file it is about.
+    #[cfg(feature = "sim")]
+    pub(crate) fn of_file(mut self, path: &std::path::Path) -> Self {
+        self.0.context = format!("{}: {}", path.display(), self.0.context);
         self
     }
 
@@ -271,9 +279,14 @@ impl fmt::Display for Error {
     }
 }
 
+/// The error and its causes in one line, which is what a `main` that returns it prints; `{:#?}` shows the parts.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        if f.alternate() {
+            return self.0.fmt(f);
+        }
+        write!(f, "{self}")?;
+        std::iter::successors(self.source(), |&cause| cause.source()).try_for_each(|cause| write!(f, ": {cause}"))
     }
 }
 

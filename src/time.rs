@@ -1,5 +1,6 @@
 //! Media time in ticks, by integer arithmetic only.
 
+use std::fmt;
 use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
 
@@ -76,6 +77,15 @@ impl Pts {
     }
 }
 
+/// Seconds to the microsecond: `12.345678 s`.
+impl fmt::Display for Pts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let micros = self.as_nanos().div_euclid(1000);
+        let (sign, micros) = (if micros < 0 { "-" } else { "" }, micros.unsigned_abs());
+        write!(f, "{sign}{}.{:06} s", micros / 1_000_000, micros % 1_000_000)
+    }
+}
+
 /// `time` moved by signed nanoseconds; `None` where the clock cannot show the result.
 pub(crate) fn offset(time: SystemTime, nanos: i128) -> Option<SystemTime> {
     let by = Duration::from_nanos(u64::try_from(nanos.unsigned_abs()).ok()?);
@@ -105,6 +115,7 @@ mod tests {
         assert_eq!(pts(i64::MAX, 1).nanos_since(pts(i64::MIN, 1)), i128::from(u64::MAX) * 1_000_000_000);
         assert_eq!(pts(2, 3).nanos_since(pts(1, 3)), 333_333_333);
         assert_eq!(pts(1, 1).nanos_since(pts(500, 1000)), 500_000_000);
+        assert_eq!((pts(4, 3).to_string(), pts(-3, 2).to_string()), ("1.333333 s".into(), "-1.500000 s".into()));
     }
 
     #[test]

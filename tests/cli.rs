@@ -127,7 +127,28 @@ fn a_url_can_come_from_standard_input() {
     assert!(!arguments.contains(TOKEN), "{arguments}");
     Run::of(child.wait_with_output().expect("an end")).expect(0);
     let refused = Run::of(program(&["frames", "--url", "-"]).output().expect("the program runs")).expect(2);
-    assert!(refused.stderr.contains("--url that is no absolute"), "{}", refused.stderr);
+    refused.says(&["--url -: no URL came from standard input"]);
+}
+
+#[test]
+fn options_that_would_do_nothing_are_refused() {
+    let url = "http://127.0.0.1:1/a.m3u8";
+    for (args, words) in [
+        (&["--url", url, "--out", "shots"][..], "--out without --write"),
+        (&["--url", url, "--region", "us-east-1"], "cannot be used with"),
+        (&["--url", url, "--playback", "on-demand"], "cannot be used with"),
+        (&["--stream", "front-door", "--region", "nowhere"], "a name like \"us-east-1\""),
+        (&["--url", url, "--log", "loud"], "--log loud: error, warn, info"),
+    ] {
+        run(&[&["frames"], args].concat()).expect(2).says(&[words]);
+    }
+}
+
+#[test]
+fn a_stretch_without_a_frame_is_a_failure_and_says_why() {
+    let nobody = run(&["frames", "--url", "http://127.0.0.1:1/a.m3u8", "--duration", "1s"]).expect(1);
+    nobody.says(&["error: no frame in 1.", "onnection refused", "hint: nothing listens there"]);
+    assert!(!nobody.stderr.contains("nothing lost"), "{}", nobody.stderr);
 }
 
 /// An empty directory for one test.
@@ -258,7 +279,7 @@ fn images_are_named_by_index_and_time() {
         .map(|entry| entry.expect("an entry").file_name().into_string().expect("a name of text"))
         .collect();
     names.sort();
-    assert_eq!(names, ["000000_2025-03-14T09-26-53.589Z.png", "000001_2025-03-14T09-26-54.589Z.png"]);
+    assert_eq!(names, ["2025-03-14T09-26-53.589Z_000000.png", "2025-03-14T09-26-54.589Z_000001.png"]);
     let png = image::open(directory.join(&names[0])).expect("a picture");
     assert_eq!((png.width(), png.height()), (640, 360));
 }
@@ -300,6 +321,7 @@ fn wrong_usage_is_told_and_is_2() {
 fn errors_say_why_and_what_next() {
     for (path, words) in [
         ("page", &["error: ", "  cause: ", "HTML", "hint: "][..]),
+        ("README.md", &["not a playlist", "hint: is that the URL of the playlist"]),
         ("nothing.m3u8", &["HTTP 404", "hint: nothing is there"]),
         ("refused/hevc/index.m3u8", &["HEVC", "hint: only H.264 is decoded"]),
         ("refused/encrypted_aes128/index.m3u8", &["AES-128", "hint: encrypted"]),

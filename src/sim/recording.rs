@@ -48,13 +48,13 @@ impl Recording {
     /// Reads a recording from a file; blocks.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when the file cannot be read; else as [`from_mp4`](Self::from_mp4).
+    /// [`ErrorKind::Config`] when the file cannot be read; else as [`from_mp4`](Self::from_mp4), with the path.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
         let file = std::fs::read(path).map_err(|error| {
             Error::new(ErrorKind::Config, format!("unreadable recording {}", path.display())).with_source(error)
         })?;
-        Self::from_mp4(file)
+        Self::from_mp4(file).map_err(|error| error.of_file(path))
     }
 
     /// Reads a recording from the bytes of a plain MP4 file.

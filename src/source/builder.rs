@@ -336,6 +336,7 @@ impl Plan {
             loading: None,
             begun: None,
             sessions: Default::default(),
+            told: String::new(),
         };
         let (running, ended) = sync_channel(0);
         let run = async move {

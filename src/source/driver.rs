@@ -12,7 +12,7 @@ use tracing::{Instrument, debug, info, warn};
 
 use super::capture::{CaptureClock, Start};
 use super::frame::{Frame, FrameMeta};
-use super::machine::{Action, Download, Input, Machine, Moment};
+use super::machine::{Action, ConnectionState, Download, Input, Machine, Moment};
 use super::reach::Reach;
 use super::rhythm::{Rhythm, Span};
 use super::shared::Shared;
@@ -84,6 +84,9 @@ enum Done {
     Init(Result<Response, Error>),
     Segment { load: u64, result: Result<Response, Error> },
 }
+
+/// Tries that follow one another so soon are one story in the log, unless they fail in different ways.
+const QUICK: Duration = Duration::from_secs(2);
 
 /// What the lane has to tell the driver.
 #[derive(Debug, Default)]
@@ -212,6 +215,8 @@ pub(super) struct Driver {
     pub(super) loading: Option<Loading>,
     pub(super) begun: Option<Begun>,
     pub(super) sessions: Sessions,
+    /// The error that was last logged.
+    pub(super) told: String,
 }
 
 impl Driver {
@@ -336,19 +341,28 @@ impl Driver {
             }
             Action::State(state) => {
                 info!(%state, "state");
+                if state == ConnectionState::Connected {
+                    self.told.clear();
+                }
                 self.shared.set_state(state);
             }
             Action::Recovering { error, recovery, retry_in } => {
-                warn!(error = %Chain(&error), ?recovery, ?retry_in, "recovering");
+                let text = format!("{error:?}");
+                let is_told = text == self.told && retry_in.is_some_and(|delay| delay < QUICK);
+                match is_told {
+                    true => debug!(?error, ?recovery, retry_in = wait(retry_in), "recovering"),
+                    false => warn!(?error, ?recovery, retry_in = wait(retry_in), "recovering"),
+                }
+                self.told = text;
                 self.shared.recovering(&error);
             }
             Action::RefreshFailed { error, retry_in } => {
-                warn!(error = %Chain(&error), ?retry_in, "session not replaced yet");
+                warn!(?error, retry_in = wait(Some(retry_in)), "session not replaced yet");
                 self.shared.metrics.url_refresh_failures.inc();
                 self.shared.recovering(&error);
             }
             Action::Waiting { error, retry_in } => {
-                info!(reason = %Chain(&error), ?retry_in, "camera is silent");
+                info!(reason = ?error, retry_in = wait(Some(retry_in)), "camera is silent");
                 self.shared.note(&error);
             }
             Action::Silent(is_silent) => self.shared.set_silent(is_silent),
@@ -546,17 +560,7 @@ fn range(bytes: hls::ByteRange) -> std::ops::Range<u64> {
     bytes.offset..bytes.offset.saturating_add(bytes.length)
 }
 
-/// An error with its causes, in one line.
-pub(crate) struct Chain<'a>(pub(crate) &'a Error);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = std::error::Error::source(self.0);
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
-    }
+/// A delay for people: `1.2s`.
+fn wait(delay: Option<Duration>) -> Option<String> {
+    delay.map(|delay| format!("{:.1}s", delay.as_secs_f64()))
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Notify;
 
 use super::delivery::Queue;
-use super::driver::{Chain, Origin};
+use super::driver::Origin;
 use super::frame::Frame;
 use super::machine::ConnectionState;
 use crate::clock::Clock;
@@ -179,7 +179,7 @@ impl Shared {
 
     /// Keeps the last failure for [`Stats`].
     pub(super) fn note(&self, error: &Error) {
-        lock(&self.latest).error = Some(Chain(error).to_string());
+        lock(&self.latest).error = Some(format!("{error:?}"));
     }
 
     pub(super) fn state(&self) -> ConnectionState {

@@ -120,7 +120,8 @@ pub struct CameraOptions {
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub write: Format,
 
-    /// Where to: a file (what was in it is replaced), a directory (png, jpeg), `-` for standard output, or nats://HOST/SUBJECT
+    /// Where to: a file (`frames` replaces it, `fleet` adds to json and moves others aside), a directory (png, jpeg), `-` for
+    /// standard output, or nats://HOST/SUBJECT
     #[arg(long, value_name = "PATH", default_value = "-")]
     pub out: PathBuf,
 
@@ -148,7 +149,7 @@ impl CameraOptions {
 #[derive(Clone, Debug, ClapArgs)]
 #[command(next_help_heading = "Serving")]
 pub struct Serving {
-    /// Show the camera on a web page, at this port or ADDRESS:PORT [default when given: 127.0.0.1:8080]
+    /// Show what is read on a web page, at this port or ADDRESS:PORT [default when given: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = "8080", value_parser = listen_address)]
     pub preview: Option<SocketAddr>,
 

@@ -47,13 +47,17 @@ impl Failure {
         match self {
             Self::Usage(text) | Self::Check(text) => text.clone(),
             Self::Io { what, error } => format!("{what}: {error}"),
-            Self::Library(error) => one_line(error),
+            Self::Library(error) => format!("{error:?}"),
         }
     }
 
     fn text(&self) -> String {
         match self {
-            Self::Usage(text) | Self::Check(text) => format!("error: {text}\n"),
+            Self::Usage(text) => format!("error: {text}\n"),
+            Self::Check(text) => {
+                let hint = hint_in(text).map_or_else(String::new, |hint| format!("hint: {hint}\n"));
+                format!("error: {text}\n{hint}")
+            }
             Self::Io { what, error } => format!("error: {what}\n  cause: {error}\n"),
             Self::Library(error) => describe(error),
         }
@@ -79,19 +83,12 @@ fn describe(error: &Error) -> String {
     text
 }
 
-/// The error and its causes in one line.
-pub fn one_line(error: &Error) -> String {
-    std::iter::once(error.to_string()).chain(causes(error)).collect::<Vec<_>>().join(": ")
-}
-
 fn causes(error: &Error) -> impl Iterator<Item = String> {
     std::iter::successors(error.source(), |&cause| cause.source()).map(ToString::to_string)
 }
 
 /// What to try next.
 pub fn hint(error: &Error) -> Option<&'static str> {
-    let story = one_line(error);
-    let says = |word: &str| story.contains(word);
     // The status may stand on a cause, when the last of several failures is told.
     let told = || {
         let chain = std::iter::successors(Some(error as &(dyn StdError + 'static)), |&cause| cause.source());
@@ -107,6 +104,17 @@ pub fn hint(error: &Error) -> Option<&'static str> {
         }
         Some(404 | 410) => "nothing is there. Is the URL complete, with its query? Quote it in the shell: \"$URL\"",
         Some(429 | 500..) => "the server is busy or out of order: try again later",
+        _ => {
+            let late = "the server does not answer: is it reachable from this network?";
+            return hint_in(&format!("{error:?}")).or_else(|| error.is_timeout().then_some(late));
+        }
+    })
+}
+
+/// What to try next after something of which only the words are left.
+fn hint_in(story: &str) -> Option<&'static str> {
+    let says = |word: &str| story.contains(word);
+    Some(match story {
         _ if says("HEVC") => "only H.264 is decoded. Set the camera to H.264, or transcode: ffmpeg -i … -c:v libx264 …",
         _ if says("AV1") || says("VP9") || says("VP8") || says("VVC") || says("Dolby Vision") => {
             "only H.264 is decoded: choose an H.264 rendition or transcode"
@@ -131,7 +139,8 @@ pub fn hint(error: &Error) -> Option<&'static str> {
             "install ca-certificates; where they are, perhaps no more files can be opened"
         }
         _ if says("certificate") => "the server's certificate is not trusted on this machine",
-        _ if error.is_timeout() => "the server does not answer: is it reachable from this network?",
+        _ if says("InvalidContentType") => "the server speaks no TLS at that port: is it http:// instead of https://?",
+        _ if says("no #EXTM3U") => "is that the URL of the playlist (.m3u8), complete, with its query?",
         _ => return None,
     })
 }

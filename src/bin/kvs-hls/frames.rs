@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use kvs_hls::{Error, Frame, FrameSource};
+use kvs_hls::{ConnectionState, Error, Frame, FrameSource, Frames, Stats};
 use prometheus::Registry;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
@@ -22,6 +22,9 @@ pub async fn run(mut args: FramesArgs) -> Result<(), Failure> {
         args.camera.look_at();
     }
     let camera = &args.camera;
+    if !camera.is_written() && !write::is_stdout(&camera.out) {
+        return Err(Failure::usage("--out without --write: say what to write there, for example --write png"));
+    }
     let (registry, views) = (Registry::new(), Views::default());
     let source = Arc::new(camera::source(camera, camera.source.name(), &registry)?);
     let view = views.add(&source);
@@ -37,7 +40,9 @@ pub async fn run(mut args: FramesArgs) -> Result<(), Failure> {
     let mut screen = if writer.is_none() { Screen::of_stderr() } else { None };
     let mut tally = Tally::start();
 
-    let result = read(&source, &args, &view, writer.as_deref_mut(), screen.as_mut(), &mut tally).await;
+    let mut frames = source.start()?;
+    let result = read(&source, &mut frames, &args, &view, writer.as_deref_mut(), screen.as_mut(), &mut tally).await;
+    let state = source.state();
     source.stop();
     let finished = writer.map_or(Ok(()), |mut writer| writer.finish());
     let (end, failure) = match (result, finished) {
@@ -55,15 +60,32 @@ pub async fn run(mut args: FramesArgs) -> Result<(), Failure> {
         screen.clear();
     }
     let stats = source.stats();
+    let why = why_no_frames(state, &stats);
+    let failure = failure.or_else(|| {
+        let seconds = tally.elapsed().as_secs_f64();
+        let text = format!("no frame in {seconds:.1} s: {}", why.as_deref().unwrap_or("none was due"));
+        (tally.frames == 0 && end == End::Duration).then(|| Failure::Check(text))
+    });
     if let Some(path) = &args.summary_json {
         let story = failure.as_ref().map(Failure::line);
         summary::save(&tally.json(&stats, end, story.as_deref()), path)?;
     }
     // A reader that has seen enough wants quiet.
     if end != End::ClosedPipe && (tally.frames > 0 || failure.is_none()) {
-        eprintln!("{}", tally.text(&stats, end));
+        let why = why.filter(|_| matches!(end, End::Duration | End::Signal));
+        eprintln!("{}{}", tally.text(&stats, end), why.map_or_else(String::new, |why| format!("; at the end {why}")));
     }
     failure.map_or(Ok(()), Err)
+}
+
+/// Why no frames come, where none do.
+fn why_no_frames(state: ConnectionState, stats: &Stats) -> Option<String> {
+    match (state, stats.silent_for, &stats.last_error) {
+        (ConnectionState::Connected, ..) => None,
+        (_, Some(silent), _) => Some(format!("the camera had sent nothing for {} s", silent.as_secs())),
+        (state, _, Some(error)) => Some(format!("{state}: {error}")),
+        (state, ..) => Some(state.to_string()),
+    }
 }
 
 /// What ends reading before its time.
@@ -74,6 +96,7 @@ enum Trouble {
 
 async fn read(
     source: &FrameSource,
+    frames: &mut Frames,
     args: &FramesArgs,
     view: &View,
     mut writer: Option<&mut (dyn FrameWriter + 'static)>,
@@ -81,7 +104,6 @@ async fn read(
     tally: &mut Tally,
 ) -> Result<End, Trouble> {
     let mut stop = Stop::listen();
-    let mut frames = source.start().map_err(Trouble::Library)?;
     let deadline = Instant::now() + args.duration.unwrap_or(MAX_DURATION);
     let mut redraw = interval(REDRAW_EVERY);
     redraw.set_missed_tick_behavior(MissedTickBehavior::Delay);

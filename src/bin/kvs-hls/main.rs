@@ -47,6 +47,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use args::{Args, Command};
 use failure::Failure;
@@ -102,8 +103,19 @@ fn has_files_left() -> io::Result<()> {
     (0..NEEDED).map(|_| File::open(&path)).collect::<io::Result<Vec<_>>>().map(drop)
 }
 
+/// A word alone would be taken for the name of a module, and nothing be logged.
+fn is_directive(word: &str) -> bool {
+    word.contains(['=', '[', ':']) || word.trim().parse::<LevelFilter>().is_ok()
+}
+
 /// Logs go to standard error: `--log`, else `RUST_LOG`, else what needs attention.
 fn start_log(args: &Args) -> Result<(), Failure> {
+    if let Some(word) = args.log.iter().flat_map(|log| log.split(',')).find(|word| !is_directive(word)) {
+        let text = format!(
+            "--log {word}: error, warn, info, debug, trace, off, or MODULE=LEVEL such as kvs_hls=debug is allowed"
+        );
+        return Err(Failure::usage(text));
+    }
     let wanted = args.log.clone().or_else(|| std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty()));
     // The demo's own display stands where log lines would.
     let default = if matches!(args.command, Command::Demo(_)) { "error" } else { "warn" };

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::args::ProbeArgs;
 use crate::display::{Style, bit_rate, count};
-use crate::failure::{Failure, hint, one_line};
+use crate::failure::{Failure, hint};
 use crate::report::{Report, Section};
 use crate::stop::Stop;
 
@@ -49,7 +49,7 @@ pub async fn run(args: ProbeArgs) -> Result<(), Failure> {
     match &problem {
         None => _ = verdict.fact("decodable", true, "yes"),
         Some(error) => {
-            verdict.fact("decodable", false, "no").word("reason", one_line(error));
+            verdict.fact("decodable", false, "no").word("reason", format!("{error:?}"));
             if let Some(hint) = hint(error) {
                 verdict.word("hint", hint);
             }

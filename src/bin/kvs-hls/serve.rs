@@ -65,9 +65,11 @@ async fn metrics(State((registry, _)): State<(Registry, Views)>) -> impl IntoRes
 }
 
 async fn readiness(State((_, views)): State<(Registry, Views)>) -> impl IntoResponse {
-    if views.are_ready() {
-        (StatusCode::OK, "ready\n")
+    let unready = views.unready();
+    if unready.is_empty() {
+        (StatusCode::OK, "ready\n".to_owned())
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "some camera has neither sent a frame nor been found silent yet\n")
+        let text = format!("no frame yet, nor found silent: {}\n", unready.join(", "));
+        (StatusCode::SERVICE_UNAVAILABLE, text)
     }
 }

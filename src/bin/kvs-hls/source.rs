@@ -36,19 +36,19 @@ pub struct Source {
 #[command(next_help_heading = "Stream of Kinesis Video Streams")]
 pub struct Kinesis {
     /// Region of the stream, for example `us-east-1`; else that of the ARN, the environment or the profile counts
-    #[arg(long, value_name = "REGION", requires = "stream")]
+    #[arg(long, value_name = "REGION", conflicts_with = "url")]
     region: Option<String>,
 
     /// Another endpoint of the service, such as that of `kvs-hls simulate`
-    #[arg(long, value_name = "URL", requires = "stream")]
+    #[arg(long, value_name = "URL", conflicts_with = "url")]
     endpoint_url: Option<String>,
 
     /// What is played
-    #[arg(long, value_enum, default_value_t, value_name = "MODE", requires = "stream")]
+    #[arg(long, value_enum, default_value_t, value_name = "MODE", conflicts_with = "url")]
     playback: Mode,
 
     /// Where a replay or an archive begins, for example `2026-01-31T12:00:00Z`
-    #[arg(long, value_name = "TIME", value_parser = time, requires = "stream")]
+    #[arg(long, value_name = "TIME", value_parser = time, conflicts_with = "url")]
     start: Option<SystemTime>,
 
     /// Where it ends; a replay without an end goes on into live
@@ -56,23 +56,23 @@ pub struct Kinesis {
     end: Option<SystemTime>,
 
     /// Whose clock times are: `server-timestamp` or `producer-timestamp`
-    #[arg(long, value_name = "CLOCK", default_value_t, requires = "stream")]
+    #[arg(long, value_name = "CLOCK", default_value_t, conflicts_with = "url")]
     selector: FragmentSelector,
 
     /// Where discontinuity tags stand: `always`, `never` or `on-discontinuity`
-    #[arg(long, value_name = "WHERE", requires = "stream")]
+    #[arg(long, value_name = "WHERE", conflicts_with = "url")]
     discontinuity: Option<DiscontinuityMode>,
 
     /// How many fragments a playlist lists: 1 to 5000
-    #[arg(long, value_name = "N", requires = "stream")]
+    #[arg(long, value_name = "N", conflicts_with = "url")]
     max_fragments: Option<u16>,
 
     /// How long a session lasts: `300s` to `12h`
-    #[arg(long, value_name = "TIME", value_parser = duration, requires = "stream")]
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "url")]
     pub session_duration: Option<Duration>,
 
     /// How long before its end a session is replaced
-    #[arg(long, value_name = "TIME", value_parser = duration, requires = "stream")]
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "url")]
     pub refresh_margin: Option<Duration>,
 }
 
@@ -156,6 +156,9 @@ fn parse_url(url: &OsString) -> Result<SecretUrl, Failure> {
         // No URL is longer than this.
         let read = stdin().take(64 << 10).read_to_string(&mut line);
         read.map_err(|error| Failure::io("cannot read the URL from standard input", error))?;
+    }
+    if text == "-" && line.trim().is_empty() {
+        return Err(Failure::usage("--url -: no URL came from standard input; for example: echo \"$URL\" | kvs-hls …"));
     }
     SecretUrl::parse(if text == "-" { line.trim() } else { text })
         .map_err(|error| Failure::usage(format!("--url that is no absolute http or https URL: {error}")))

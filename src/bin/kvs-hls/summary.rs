@@ -111,6 +111,7 @@ impl Tally {
             text += &format!(", downloaded at {}", bit_rate(stats.bandwidth));
         }
         text += &match stats.gaps {
+            0 if self.frames == 0 => String::new(),
             0 => String::from(", nothing lost"),
             gaps => format!(
                 ", {} ({}, {} lost)",

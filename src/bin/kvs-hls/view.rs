@@ -39,7 +39,7 @@ impl Views {
     pub fn add(&self, source: &Arc<FrameSource>) -> Arc<View> {
         let view = self.lock().entry(source.camera_id().to_owned()).or_default().clone();
         let mut state = view.lock();
-        (state.source, state.is_over) = (Some(source.clone()), false);
+        (state.source, state.is_over, state.retry_at, state.error) = (Some(source.clone()), false, None, None);
         drop(state);
         view
     }
@@ -56,9 +56,11 @@ impl Views {
         self.lock().iter().map(|(id, view)| (id.clone(), view.clone())).collect()
     }
 
-    /// Whether every camera was once connected, or known to be silent, or is through.
-    pub fn are_ready(&self) -> bool {
-        self.lock().values().all(|view| view.lock().is_ready)
+    /// Cameras that were never connected, nor known to be silent, nor are through.
+    pub fn unready(&self) -> Vec<String> {
+        let views = self.lock();
+        let unready = views.iter().filter(|(_, view)| !view.lock().is_ready);
+        unready.map(|(id, _)| id.clone()).collect()
     }
 
     /// Looks at all cameras for as long as the runtime lives.
@@ -87,6 +89,9 @@ struct State {
     is_ready: bool,
     /// Nothing more comes: the stream ended or failed.
     is_over: bool,
+    retry_at: Option<Instant>,
+    /// Why the source ended.
+    error: Option<String>,
     frame: Option<Frame>,
     frames: u64,
     last: Option<(ConnectionState, Stats)>,
@@ -107,7 +112,7 @@ struct State {
 struct Sample {
     at: SystemTime,
     latency: Option<f64>,
-    bandwidth: f64,
+    bandwidth: Option<f64>,
     /// Mean time to decode and convert a picture since the point before.
     decode_ms: Option<f64>,
     queued: usize,
@@ -154,14 +159,18 @@ impl View {
         state.overdue = 0.0;
     }
 
-    /// The camera's source has ended, with what it said last.
-    pub fn end(&self, error: Option<&str>) {
+    /// The camera's source has ended, with what it said last and when it is begun anew.
+    pub fn end(&self, error: Option<&str>, retry_at: Option<Instant>) {
         let mut state = self.lock();
         state.look();
         state.is_over = true;
         state.is_ready = true;
+        state.retry_at = retry_at;
         match error {
-            Some(error) => state.say("error", error.to_owned()),
+            Some(error) => {
+                state.error = Some(error.to_owned());
+                state.say("error", error.to_owned());
+            }
             None => state.say("state", "the stream has ended".into()),
         }
     }
@@ -189,7 +198,7 @@ impl View {
             .last
             .as_ref()
             .map_or((ConnectionState::Connecting, None), |(connection, stats)| (*connection, Some(stats)));
-        let latency = stats.and_then(|stats| stats.latency);
+        let latency = stats.and_then(|stats| stats.latency).filter(|_| state.is_fed(connection));
         json!({
             "id": id,
             "state": state.state(connection, stats),
@@ -197,6 +206,7 @@ impl View {
             "rate": state.rate(),
             "latency": latency.map(|latency| latency.as_secs_f64()),
             "age": state.last_arrival.map(|at| at.elapsed().as_secs_f64()),
+            "retry_in": state.retry_at.map(|at| at.saturating_duration_since(Instant::now()).as_secs_f64()),
             "silent": stats.and_then(|stats| stats.silent_for).map(|silent| silent.as_secs_f64()),
             "gaps": stats.map_or(0, |stats| stats.gaps),
             "lost_frames": stats.map_or(0, |stats| stats.frames_lost),
@@ -205,7 +215,7 @@ impl View {
             "refreshes": stats.map_or(0, |stats| stats.refreshes),
             "reconnects": stats.map_or(0, |stats| stats.reconnects),
             "size": stats.and_then(|stats| stats.size),
-            "last_error": state.events.iter().rev().find(|(_, kind, _)| *kind == "error").map(|(_, _, text)| text),
+            "last_error": stats.and_then(|stats| stats.last_error.as_ref()).or(state.error.as_ref()),
         })
     }
 
@@ -244,6 +254,7 @@ impl State {
     fn state(&self, connection: ConnectionState, stats: Option<&Stats>) -> &'static str {
         match connection {
             ConnectionState::Error => "error",
+            _ if self.error.is_some() => "error",
             _ if self.is_over => "ended",
             _ if stats.is_some_and(|stats| stats.silent_for.is_some()) => "silent",
             ConnectionState::Connected if self.overdue > 0.0 => "stalled",
@@ -252,6 +263,11 @@ impl State {
             ConnectionState::Disconnected => "disconnected",
             _ => "connecting",
         }
+    }
+
+    /// Whether frames come as they should.
+    fn is_fed(&self, connection: ConnectionState) -> bool {
+        connection == ConnectionState::Connected && !self.is_over && self.overdue <= 0.0
     }
 
     fn rate(&self) -> f64 {
@@ -275,7 +291,7 @@ impl State {
     fn look(&mut self) {
         let Some(source) = &self.source else { return };
         let (now, connection, stats) = (Instant::now(), source.state(), source.stats());
-        let is_fed = self.arrivals.back().is_some_and(|(_, before)| *before < self.frames);
+        let has_new = self.arrivals.back().is_some_and(|(_, before)| *before < self.frames);
         self.arrivals.push_back((now, self.frames));
         while self.arrivals.front().is_some_and(|(at, _)| now.duration_since(*at) > RATE_OVER) {
             self.arrivals.pop_front();
@@ -285,7 +301,7 @@ impl State {
             self.ages.pop_front();
         }
         let was_overdue = self.overdue;
-        self.overdue = if is_fed { 0.0 } else { self.overdue_at(now) };
+        self.overdue = if has_new { 0.0 } else { self.overdue_at(now) };
         let is_connected = connection == ConnectionState::Connected;
         // What is late by one reload of the playlist is seen, and not worth a line.
         if was_overdue <= WORTH_A_LINE && self.overdue > WORTH_A_LINE && is_connected {
@@ -295,7 +311,7 @@ impl State {
         self.changes(connection, &stats);
         if self.sampled_at.is_none_or(|at| now.duration_since(at) >= SAMPLE_EVERY) {
             self.sampled_at = Some(now);
-            self.sample(&stats);
+            self.sample(connection, &stats);
         }
         self.last = Some((connection, stats));
     }
@@ -332,14 +348,15 @@ impl State {
         }
     }
 
-    fn sample(&mut self, stats: &Stats) {
+    fn sample(&mut self, connection: ConnectionState, stats: &Stats) {
         let (decoded, decoding) = self.samples.back().map_or((0, Duration::ZERO), |last| (last.decoded, last.decoding));
         let pictures = stats.decoded.saturating_sub(decoded);
+        let is_fed = self.is_fed(connection);
         let spent = stats.decoding.saturating_sub(decoding).as_secs_f64() * 1000.0;
         self.samples.push_back(Sample {
             at: SystemTime::now(),
-            latency: stats.latency.filter(|_| self.overdue <= 0.0).map(|latency| latency.as_secs_f64()),
-            bandwidth: stats.bandwidth,
+            latency: stats.latency.filter(|_| is_fed).map(|latency| latency.as_secs_f64()),
+            bandwidth: is_fed.then_some(stats.bandwidth),
             decode_ms: (pictures > 0).then(|| spent / pictures as f64),
             queued: stats.queued,
             rate: self.rate(),

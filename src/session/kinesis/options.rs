@@ -82,10 +82,16 @@ fn is_name(text: &str) -> bool {
     (1..=MAX_NAME).contains(&text.len()) && text.bytes().all(is_allowed)
 }
 
-/// Whether the text looks like `us-east-1`: it becomes a part of a host's name.
+/// Whether the text can be a part of a host's name.
 pub(super) fn is_region(text: &str) -> bool {
     let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=63).contains(&text.len()) && text.bytes().all(is_allowed)
+}
+
+/// Whether a region looks like `us-east-1` or `us-gov-west-1`: any other host would be asked for ever.
+pub(super) fn is_of_aws(region: &str) -> bool {
+    let mut parts = region.rsplit('-');
+    parts.next().is_some_and(|number| number.parse::<u8>().is_ok()) && parts.filter(|part| !part.is_empty()).count() > 1
 }
 
 fn region_of_arn(arn: &str) -> Option<&str> {

@@ -138,7 +138,7 @@ impl Service {
             },
         };
         let Some(region) = region.or_else(|| sdk.region().cloned()) else {
-            let context = "no AWS region (the option region, AWS_REGION, a profile with a region or the stream's ARN \
+            let context = "no AWS region (the stream's region, as in --region or .region(…), AWS_REGION, a profile with a region or the stream's ARN \
                            gives one)";
             return Err(Error::new(ErrorKind::Config, context));
         };

@@ -2,10 +2,11 @@
 //! `[[camera]]`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::ParseIntError;
 use std::ops::Range;
 use std::path::Path;
 
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind as Kind};
 use clap::{Args, CommandFactory, Parser};
 use kvs_hls::ErrorKind;
 use prometheus::Registry;
@@ -14,7 +15,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::args::{CameraOptions, Format};
 use crate::camera;
-use crate::failure::{Failure, bare, one_line, without_queries};
+use crate::failure::{Failure, bare, without_queries};
 use crate::source::Kinesis;
 use crate::write::{is_nats, is_stdout};
 
@@ -114,7 +115,7 @@ impl File<'_> {
                     );
                 }
                 Ok(camera) => cameras.push(camera),
-                Err((place, text)) => complain(&place, text),
+                Err(all) => all.iter().for_each(|(place, text)| complain(place, text.clone())),
             }
         }
         if complaints.is_empty() { Ok(cameras) } else { Err(complaints) }
@@ -131,46 +132,80 @@ fn settings<'a>(table: &'a DeTable<'a>) -> Settings<'a> {
     table.iter().map(|(key, value)| (key.get_ref().as_ref(), value)).collect()
 }
 
+/// Where something is wrong, and what.
+type Complaint = (Range<usize>, String);
+
 /// The camera of these settings, looked at as closely as without asking anybody can be.
-fn camera(settings: &Settings<'_>, place: &Range<usize>) -> Result<Camera, (Range<usize>, String)> {
+fn camera(settings: &Settings<'_>, place: &Range<usize>) -> Result<Camera, Vec<Complaint>> {
+    let mut complaints = Vec::new();
     let id = match settings.get("id").map(|value| (value.get_ref(), value.span())) {
         Some((DeValue::String(id), _)) if is_id(id) => id.to_string(),
-        Some((_, place)) => return Err((place, "id: a text of up to 100 letters, digits and ._- is allowed".into())),
-        None => return Err((place.clone(), "id: missing; it names the camera in metrics, logs and files".into())),
+        Some((_, place)) => {
+            complaints.push((place, "id: a text of up to 100 letters, digits and ._- is allowed".into()));
+            String::new()
+        }
+        None => {
+            complaints.push((place.clone(), "id: missing; it names the camera in metrics, logs and files".into()));
+            String::new()
+        }
     };
+    let place_of = |name: &str| {
+        let setting = settings.iter().find(|(key, _)| option_of(key) == option_of(name));
+        setting.map_or(place.clone(), |(_, value)| value.span())
+    };
+    let options = Words::command();
     let mut words = Vec::new();
     for (key, value) in settings.iter().filter(|(key, _)| **key != "id") {
-        let name = key.replace('_', "-");
-        let is_known = Words::command().get_arguments().any(|arg| arg.get_long() == Some(&name));
-        if !is_known {
-            return Err((value.span(), format!("{key}: unknown key ({} are allowed)", known_keys().join(", "))));
-        }
+        let name = option_of(key);
+        let Some(option) = options.get_arguments().find(|option| option.get_long() == Some(&name)) else {
+            complaints.push((value.span(), format!("{key}: unknown key{}", meant(&name))));
+            continue;
+        };
+        let is_switch = !option.get_action().takes_values();
         match value.get_ref() {
-            DeValue::Boolean(true) => words.push(format!("--{name}")),
-            DeValue::Boolean(false) => {}
-            DeValue::String(text) => words.push(format!("--{name}={}", text.replace("{id}", &id))),
-            DeValue::Integer(number) => words.push(format!("--{name}={}", number.as_str())),
-            DeValue::Float(number) => words.push(format!("--{name}={}", number.as_str())),
+            DeValue::Boolean(true) if is_switch => words.push(format!("--{name}")),
+            DeValue::Boolean(false) if is_switch => {}
+            DeValue::String(text) if !is_switch => words.push(format!("--{name}={}", text.replace("{id}", &id))),
+            DeValue::Integer(number) if !is_switch => words.push(format!("--{name}={}", number.as_str())),
+            DeValue::Float(number) if !is_switch => words.push(format!("--{name}={}", number.as_str())),
             other => {
-                return Err((value.span(), format!("{key}: {} where a text or number is allowed", other.type_str())));
+                let allowed = if is_switch { "true or false" } else { "a text or number" };
+                complaints.push((value.span(), format!("{key}: {} where {allowed} is allowed", other.type_str())));
             }
         }
     }
-    let of_key = |name: &str| settings.get(name.trim_start_matches('-')).map_or(place.clone(), |value| value.span());
-    let options = Words::try_parse_from(&words).map_err(|error| told(&error, of_key, place))?.options;
+    // What is wrong is taken out, so that all is told that is.
+    let mut rest = words.clone();
+    let options = loop {
+        match Words::try_parse_from(&rest) {
+            Ok(words) => break words.options,
+            Err(error) => {
+                let (key, text) = told(&error);
+                let count = rest.len();
+                let option = key.as_ref().map(|key| format!("--{key}"));
+                rest.retain(|word| word.split('=').next() != option.as_deref());
+                complaints.push((key.as_deref().map_or(place.clone(), place_of), text));
+                if rest.len() == count {
+                    return Err(complaints);
+                }
+            }
+        }
+    };
     if is_stdout(&options.out) && options.is_written() {
-        return Err((
-            of_key("write"),
-            "write: needs `out`, a path of this camera's own, such as \"frames/{id}\"".into(),
-        ));
+        let text = "write: needs `out`, a path of this camera's own, such as \"frames/{id}\"";
+        complaints.push((place_of("write"), text.into()));
+    } else if complaints.is_empty()
+        && let Err(failure) = camera::source(&options, &id, &Registry::new())
+    {
+        let text = match failure {
+            Failure::Library(error) if error.kind() == ErrorKind::Config => bare(&format!("{error:?}")),
+            other => other.line().replace("--", ""),
+        };
+        // It begins with the name of the option.
+        let place = place_of(text.split([' ', ':']).next().unwrap_or_default());
+        complaints.push((place, text));
     }
-    let source = camera::source(&options, &id, &Registry::new());
-    source.map(drop).map_err(|failure| match failure {
-        Failure::Library(error) if error.kind() == ErrorKind::Config => (place.clone(), bare(&one_line(&error))),
-        Failure::Usage(text) => (place.clone(), text),
-        other => (place.clone(), other.line()),
-    })?;
-    Ok(Camera { id, options, words })
+    if complaints.is_empty() { Ok(Camera { id, options, words }) } else { Err(complaints) }
 }
 
 /// It stands in file names.
@@ -179,28 +214,50 @@ fn is_id(text: &str) -> bool {
     (1..=100).contains(&text.len()) && text.bytes().all(is_allowed) && !text.starts_with('.')
 }
 
-fn known_keys() -> Vec<String> {
-    let longs =
-        Words::command().get_arguments().filter_map(|arg| arg.get_long().map(str::to_owned)).collect::<Vec<_>>();
-    [vec!["id".to_owned()], longs].concat()
+/// The option that a key is.
+fn option_of(key: &str) -> String {
+    key.trim_start_matches('-').replace('_', "-")
 }
 
-/// clap's complaint, with the key instead of the option.
-fn told(error: &clap::Error, of_key: impl Fn(&str) -> Range<usize>, place: &Range<usize>) -> (Range<usize>, String) {
-    let rendered = error.to_string();
-    let first = rendered.lines().next().unwrap_or_default().trim_start_matches("error: ");
-    let key = match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(option)) => option.split([' ', '=']).next().map(|name| name.trim_start_matches('-')),
+/// What an unknown key may have been meant for.
+fn meant(name: &str) -> String {
+    let error = Words::try_parse_from([format!("--{name}")]).err();
+    match error.as_ref().and_then(|error| error.get(ContextKind::SuggestedArg)) {
+        Some(ContextValue::String(option)) => format!("; is {} meant?", option_of(option)),
+        _ => " (`kvs-hls frames --help` lists all, without their dashes)".into(),
+    }
+}
+
+/// clap's complaint in the file's words, and the key that it is about.
+fn told(error: &clap::Error) -> (Option<String>, String) {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.split([' ', '=']).next().map(str::to_owned),
         _ => None,
     };
-    match key {
-        Some(key) => {
-            let reason = std::error::Error::source(error).map_or(first.to_owned(), ToString::to_string);
-            (of_key(key), without_queries(&format!("{key}: {}", bare(&reason))))
+    let key = text(ContextKind::InvalidArg).map(|option| option_of(&option));
+    let value = text(ContextKind::InvalidValue).unwrap_or_default();
+    let reason = std::error::Error::source(error);
+    let said = match (error.kind(), &key) {
+        (Kind::MissingRequiredArgument, _) if error.to_string().contains("<--url") => {
+            "neither url nor stream: one of both is needed".into()
         }
-        None if rendered.contains("<--url") => (place.clone(), "neither url nor stream: one of both is needed".into()),
-        None => (place.clone(), without_queries(first)),
-    }
+        (Kind::ArgumentConflict, Some(key)) => {
+            let other = text(ContextKind::PriorArg).map_or_else(|| "another key".into(), |other| option_of(&other));
+            format!("{key}: not together with {other}")
+        }
+        (_, Some(key)) if reason.is_some_and(|reason| reason.is::<ParseIntError>()) => {
+            format!("{key}: \"{value}\" where a whole number is allowed")
+        }
+        (_, Some(key)) => match (reason, error.get(ContextKind::ValidValue)) {
+            (Some(reason), _) => format!("{key}: {}", bare(&reason.to_string())),
+            (None, Some(ContextValue::Strings(allowed))) => {
+                format!("{key}: \"{value}\" where one of {} is allowed", allowed.join(", "))
+            }
+            _ => error.to_string().lines().next().unwrap_or_default().replace("error: ", ""),
+        },
+        (_, None) => error.to_string().lines().next().unwrap_or_default().replace("error: ", ""),
+    };
+    (key, without_queries(&said))
 }
 
 #[cfg(test)]
@@ -238,12 +295,27 @@ mod tests {
             ("[[camera]]\nurl = \"http://h/a\"\n", "c.toml:1: id: missing"),
             ("[[camera]]\nid = \"a/b\"\nurl = \"http://h/a\"\n", "c.toml:2: id: a text of"),
             ("\n[[camera]]\nid = \"a\"\n", "c.toml:2: neither url nor stream"),
-            (&format!("{camera}selct = \"all\"\n"), "c.toml:4: selct: unknown key (id, select, pixel, "),
+            (&format!("{camera}selct = \"all\"\n"), "c.toml:4: selct: unknown key; is select meant?"),
             (&format!("{camera}select = \"some\"\n"), "c.toml:4: select: \"some\" where one of all"),
             (&format!("[defaults]\nsize = \"big\"\n{camera}"), "c.toml:2: size: "),
-            (&format!("{camera}buffer-frames = \"many\"\n"), "c.toml:4: buffer-frames: invalid digit"),
+            (
+                &format!("{camera}buffer-frames = \"many\"\n"),
+                "c.toml:4: buffer-frames: \"many\" where a whole number is allowed",
+            ),
+            (&format!("{camera}isolate = \"yes\"\n"), "c.toml:4: isolate: string where true or false is allowed"),
+            (&format!("{camera}range = true\n"), "c.toml:4: range: boolean where a text or number is allowed"),
+            (&format!("{camera}region = \"us-east-1\"\n"), "c.toml:4: region: not together with url"),
+            (&format!("{camera}fnord = 1\n"), "c.toml:4: fnord: unknown key (`kvs-hls frames --help` lists all"),
+            ("[[camera]]\nid = \"a\"\nurl = \"h/CiSecret\"\n", "c.toml:3: url that is no absolute http or https URL"),
+            (
+                "[[camera]]\nid = \"a\"\nstream = \"s\"\nplayback = \"on-demand\"\n",
+                "c.toml:4: playback on-demand without start",
+            ),
             (&format!("{camera}select = [1]\n"), "c.toml:4: select: array where a text or number"),
-            (&format!("{camera}write = \"gif\"\n"), "c.toml:4: write: invalid value 'gif'"),
+            (
+                &format!("{camera}write = \"gif\"\n"),
+                "c.toml:4: write: \"gif\" where one of none, raw, y4m, png, jpeg, json, framemd5 is allowed",
+            ),
             (&format!("{camera}write = \"y4m\"\n"), "c.toml:4: write: needs `out`"),
             (&format!("{camera}{camera}"), "c.toml:4: id: \"a\" twice"),
             (
@@ -252,8 +324,8 @@ mod tests {
                 ),
                 "c.toml:7: out: \"x\" is another camera's too",
             ),
-            (&format!("{camera}stream = \"b\"\n"), "cannot be used with"),
-            ("[[camera]]\nid = \"a\"\nurl = \"ftp://h?CiSecret\"\n", "c.toml:1: url with scheme \"ftp\""),
+            (&format!("{camera}stream = \"b\"\n"), "not together with"),
+            ("[[camera]]\nid = \"a\"\nurl = \"ftp://h?CiSecret\"\n", "c.toml:3: url with scheme \"ftp\""),
         ] {
             let complaints = parse(text).unwrap_err();
             assert!(complaints.iter().any(|complaint| complaint.contains(said)), "{text}\n{complaints:#?}\nno {said}");
@@ -261,6 +333,8 @@ mod tests {
         }
         let both = parse(&format!("{camera}size = \"big\"\n[[camera]]\nid = \"b\"\n")).unwrap_err();
         assert_eq!(both.len(), 2, "all are told at once: {both:#?}");
+        let all = parse(&format!("{camera}size = \"big\"\nselct = 1\nvariant = \"best\"\nisolate = 3\n")).unwrap_err();
+        assert_eq!(all.len(), 4, "those of one camera too: {all:#?}");
     }
 
     #[test]

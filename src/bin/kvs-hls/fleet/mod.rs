@@ -21,7 +21,7 @@ use crate::args::{FleetArgs, MAX_DURATION};
 use crate::display::{REDRAW_EVERY, Screen, count};
 use crate::failure::Failure;
 use crate::stop::{Reload, Stop};
-use crate::summary::{self, Tally};
+use crate::summary;
 use crate::view::{View, Views};
 use crate::{camera, serve};
 use file::Camera;
@@ -57,11 +57,15 @@ pub async fn run(args: FleetArgs) -> Result<(), Failure> {
     let mut redraw = interval(if screen.is_some() { REDRAW_EVERY } else { PLAIN_EVERY });
     redraw.set_missed_tick_behavior(MissedTickBehavior::Delay);
     redraw.reset();
+    let mut is_wanted = false;
     while fleet.has_work() {
         let retry_at = fleet.retry_at().unwrap_or(deadline);
         tokio::select! {
             biased;
-            () = stop.requested() => break,
+            () = stop.requested() => {
+                is_wanted = true;
+                break;
+            }
             () = sleep_until(deadline) => break,
             () = reload.requested() => match listed(path, &args) {
                 Ok(cameras) => fleet.change(cameras),
@@ -83,12 +87,17 @@ pub async fn run(args: FleetArgs) -> Result<(), Failure> {
         screen.clear();
     }
     let line = fleet.line();
-    let summary = fleet.stop().await;
+    let (summary, unwritten) = fleet.stop().await;
     eprintln!("{line}");
     if let Some(path) = &args.summary_json {
         summary::save(&summary, path)?;
     }
-    Ok(())
+    // Who asked for the end has it; what ends by itself has done its work or not.
+    match unwritten {
+        0 => Ok(()),
+        _ if is_wanted => Ok(()),
+        _ => Err(Failure::Check(format!("{} could not be written", count(unwritten, "frame")))),
+    }
 }
 
 /// Those of the file that are this machine's.
@@ -118,8 +127,27 @@ struct Member {
     /// The task that reads it; `None` once it has ended.
     reader: Option<Id>,
     retry_at: Option<Instant>,
-    /// What was read of it, before it was started anew too.
-    story: Vec<serde_json::Value>,
+    story: Story,
+}
+
+/// What was read of a camera, before it was started anew too.
+#[derive(Default)]
+struct Story {
+    runs: Vec<serde_json::Value>,
+    unwritten: u64,
+}
+
+impl Story {
+    fn add(&mut self, Ended { tally, unwritten, error }: &Ended) {
+        self.unwritten += unwritten;
+        self.runs.push(json!({
+            "frames": tally.frames,
+            "frames_per_second": tally.rate(),
+            "frames_unwritten": unwritten,
+            "seconds": tally.elapsed().as_secs_f64(),
+            "error": error,
+        }));
+    }
 }
 
 impl Running {
@@ -158,7 +186,7 @@ impl Running {
                     if let Some(member) = member {
                         self.end(&camera.id, &member);
                     }
-                    self.begin(camera, Vec::new());
+                    self.begin(camera, Story::default());
                 }
             }
         }
@@ -175,7 +203,7 @@ impl Running {
         }
     }
 
-    fn begin(&mut self, camera: Camera, story: Vec<serde_json::Value>) {
+    fn begin(&mut self, camera: Camera, story: Story) {
         let id = camera.id.clone();
         let begun = camera::source(&camera.options, &id, &self.registry).and_then(|source| {
             let frames = self.fleet.start(source)?;
@@ -219,19 +247,20 @@ impl Running {
         };
         member.reader = None;
         let error = match ended {
-            Ok((_, Ended { tally, error })) => {
-                member.story.push(story(&tally, error.as_deref()));
-                error
+            Ok((_, ended)) => {
+                member.story.add(&ended);
+                ended.error
             }
             Err(error) => Some(error.to_string()),
         };
         match error {
             Some(error) => {
                 tracing::error!(camera = %name, %error, "camera failed; it is tried again in a minute");
-                member.view.end(Some(&format!("{error}; tried again in {} s", RETRY.as_secs())));
-                member.retry_at = Some(Instant::now() + RETRY);
+                let retry_at = Instant::now() + RETRY;
+                member.view.end(Some(&error), Some(retry_at.into()));
+                member.retry_at = Some(retry_at);
             }
-            None => member.view.end(None),
+            None => member.view.end(None, None),
         }
     }
 
@@ -270,15 +299,20 @@ impl Running {
         }
         let states: Vec<_> = states.iter().map(|(state, number)| format!("{number} {state}")).collect();
         let (frames, gaps) = (count(frames, "frame"), count(gaps, "gap"));
+        let written = self.cameras.iter().filter(|(_, member)| member.camera.options.is_written());
+        let unwritten = match written.map(|(id, _)| self.unwritten.with_label_values(&[id]).get()).sum() {
+            0 => String::new(),
+            unwritten => format!("  {} not written", count(unwritten, "frame")),
+        };
         format!(
-            "{}: {}  {frames}  {rate:.1} a second  {gaps}",
+            "{}: {}  {frames}  {rate:.1} a second  {gaps}{unwritten}",
             count(self.cameras.len() as u64, "camera"),
             states.join(", ")
         )
     }
 
-    /// Ends all cameras, lets writers finish, and tells what was read.
-    async fn stop(mut self) -> serde_json::Value {
+    /// Ends all cameras, lets writers finish, and tells what was read and how many frames could not be written.
+    async fn stop(mut self) -> (serde_json::Value, u64) {
         for (id, member) in &self.cameras {
             let stats = self.fleet.camera(id).map(|source| source.stats());
             if let Some(stats) = stats {
@@ -287,20 +321,17 @@ impl Running {
             self.fleet.remove(id);
         }
         while let Some(ended) = self.readers.join_next_with_id().await {
-            let Ok((id, Ended { tally, .. })) = ended else { continue };
+            let Ok((id, ended)) = ended else { continue };
             if let Some(member) = self.cameras.values_mut().find(|member| member.reader == Some(id)) {
-                member.story.push(story(&tally, None));
+                member.story.add(&Ended { error: None, ..ended });
             }
         }
         let cameras = self.cameras.iter().map(|(id, member)| {
             let mut tile = member.view.tile(id);
-            tile["runs"] = member.story.clone().into();
+            tile["runs"] = member.story.runs.clone().into();
             tile
         });
-        json!({ "cameras": cameras.collect::<Vec<_>>() })
+        let summary = json!({ "cameras": cameras.collect::<Vec<_>>() });
+        (summary, self.cameras.values().map(|member| member.story.unwritten).sum())
     }
-}
-
-fn story(tally: &Tally, error: Option<&str>) -> serde_json::Value {
-    json!({ "frames": tally.frames, "frames_per_second": tally.rate(), "seconds": tally.elapsed().as_secs_f64(), "error": error })
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use kvs_hls::{Error, ErrorKind, Frame, Frames};
 use prometheus::IntCounter;
+use tokio::task::JoinError;
 
 use super::file::Camera;
-use crate::failure::one_line;
 use crate::summary::Tally;
 use crate::view::View;
 use crate::write::{self, FrameWriter};
@@ -19,6 +19,8 @@ const REOPEN: Duration = Duration::from_secs(5);
 /// What was read, and why no more is.
 pub struct Ended {
     pub tally: Tally,
+    /// Frames that could not be written.
+    pub unwritten: u64,
     pub error: Option<String>,
 }
 
@@ -31,9 +33,10 @@ pub async fn read(mut frames: Frames, camera: Camera, view: Arc<View>, unwritten
             let mut output = Output::new(camera, view, unwritten);
             let end = frames.blocking().try_for_each(|frame| frame.map(|frame| output.take(&frame, &mut tally)));
             output.finish();
-            Ended { tally, error: told(end) }
+            Ended { tally, unwritten: output.counter.get(), error: told(end) }
         });
-        return thread.await.unwrap_or_else(|error| Ended { tally: Tally::start(), error: Some(error.to_string()) });
+        let broken = |error: JoinError| Ended { tally: Tally::start(), unwritten: 0, error: Some(error.to_string()) };
+        return thread.await.unwrap_or_else(broken);
     }
     let end = loop {
         match frames.next().await {
@@ -45,12 +48,12 @@ pub async fn read(mut frames: Frames, camera: Camera, view: Arc<View>, unwritten
             None => break Ok(()),
         }
     };
-    Ended { tally, error: told(end) }
+    Ended { tally, unwritten: 0, error: told(end) }
 }
 
 /// Being stopped is no failure.
 fn told(end: Result<(), Error>) -> Option<String> {
-    end.err().filter(|error| error.kind() != ErrorKind::Stopped).map(|error| one_line(&error))
+    end.err().filter(|error| error.kind() != ErrorKind::Stopped).map(|error| format!("{error:?}"))
 }
 
 /// Where the frames of a camera go. An error there is not the camera's end.
@@ -97,7 +100,8 @@ impl Output {
         let writer = match &mut self.writer {
             Some(writer) => writer,
             None => {
-                let writer = write::writer(options.write, &options.out, id).map_err(|failure| failure.line())?;
+                let writer =
+                    write::keeping_writer(options.write, &options.out, id).map_err(|failure| failure.line())?;
                 if self.unwritten > 0 {
                     self.view.note("state", format!("frames are written again; {} were not", self.unwritten));
                 }

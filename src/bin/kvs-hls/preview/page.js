@@ -58,20 +58,28 @@ function bits(value) {
   return `${(value / scale).toFixed(1)} ${unit}`;
 }
 
+// What is wrong, and why.
 function notice(camera) {
   switch (camera.state) {
-    case "connected": return "";
-    case "silent": return `The camera has sent nothing for ${seconds(camera.silent)}`;
-    case "stalled": return `No new frame for ${seconds(camera.age)}`;
-    case "reconnecting": return `Reconnecting: no new frame for ${seconds(camera.age)}`;
-    case "connecting": return "Connecting…";
-    case "error": return `Stopped: ${camera.last_error ?? "error"}`;
-    default: return "Ended";
+    case "connected": return ["", ""];
+    case "silent": return [`The camera has sent nothing for ${seconds(camera.silent)}`, ""];
+    case "stalled": return [`No new frame for ${seconds(camera.age)}`, ""];
+    case "reconnecting": return [`Reconnecting: no new frame for ${seconds(camera.age)}`, camera.last_error];
+    case "connecting": return ["Connecting…", camera.last_error];
+    case "error": {
+      const again = camera.retry_in == null ? "" : `, tried again in ${Math.ceil(camera.retry_in)} s`;
+      return [`Stopped${again}`, camera.last_error];
+    }
+    default: return ["Ended", ""];
   }
 }
 
 function draw(view, camera) {
-  view.notice.textContent = notice(camera);
+  const [what, why] = notice(camera);
+  if (view.said !== what + why) {
+    view.said = what + why;
+    view.notice.replaceChildren(what, ...(why ? [element("small", "", why)] : []));
+  }
   const losses = camera.gaps === 1 ? "1 gap" : `${camera.gaps} gaps`;
   const parts = [camera.id, camera.state, `${camera.rate.toFixed(1)} fps`, `latency ${seconds(camera.latency)}`, losses];
   view.overlay.replaceChildren(...parts.map((text) => element("span", "", text)));
@@ -117,25 +125,26 @@ const PLOTS = [
   ["queued", "Frames waiting", (value) => `${value}`],
 ];
 
-function plot(times, values, title, text) {
+// The next known point may be so many seconds away: pictures are decoded in bursts, one for each segment.
+const BRIDGED = 12;
+
+function plot(times, values, title, text, isBridged) {
   const known = values.filter((value) => value != null);
   const top = Math.max(...known, 1e-9) * 1.1;
   const [from, to] = [times[0], Math.max(times.at(-1), times[0] + 1)];
   let path = "";
-  let isDown = false;
+  let last = null; // the point before
   values.forEach((value, index) => {
-    if (value == null) {
-      isDown = false;
-      return;
-    }
+    if (value == null) return;
+    const isDown = last != null && (last === index - 1 || (isBridged && times[index] - times[last] <= BRIDGED));
     const [x, y] = [((times[index] - from) / (to - from)) * 100, 100 - (value / top) * 100];
     path += `${isDown ? "L" : "M"}${x.toFixed(2)} ${y.toFixed(2)}`;
-    isDown = true;
+    last = index;
   });
   const figure = element("figure");
   const caption = element("figcaption");
-  const last = known.at(-1);
-  caption.append(element("span", "", title), element("output", "", last == null ? "–" : text(last)));
+  const now = isBridged ? known.at(-1) : values.at(-1);
+  caption.append(element("span", "", title), element("output", "", now == null ? "–" : text(now)));
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("viewBox", "0 0 100 100");
   svg.setAttribute("preserveAspectRatio", "none");
@@ -176,7 +185,7 @@ function drawCamera(camera) {
   );
   const samples = camera.samples;
   if (samples.at.length > 1) {
-    document.getElementById("plots").replaceChildren(...PLOTS.map(([key, title, text]) => plot(samples.at, samples[key], title, text)));
+    document.getElementById("plots").replaceChildren(...PLOTS.map(([key, title, text]) => plot(samples.at, samples[key], title, text, key === "decode_ms")));
   }
   const told = JSON.stringify(camera.events);
   if (told === large.told) return; // who reads or copies is not disturbed
@@ -199,11 +208,16 @@ async function round() {
     const cameras = await answer.json();
     const well = cameras.filter((camera) => camera.state === "connected").length;
     summary.textContent = `${well} of ${cameras.length} ${cameras.length === 1 ? "camera" : "cameras"} connected`;
-    document.title = well === cameras.length ? "kvs-hls" : `(${cameras.length - well}) kvs-hls`;
-    const isSingle = id !== "" && cameras.some((camera) => camera.id === id);
-    wall.hidden = isSingle;
-    single.hidden = !isSingle;
-    if (isSingle) {
+    const name = id === "" ? "kvs-hls" : `${id} – kvs-hls`;
+    document.title = well === cameras.length ? name : `(${cameras.length - well}) ${name}`;
+    const isKnown = cameras.some((camera) => camera.id === id);
+    wall.hidden = id !== "";
+    single.hidden = id === "";
+    document.getElementById("name").textContent = id;
+    document.getElementById("unknown").hidden = isKnown;
+    for (const part of single.querySelectorAll("#now, #plots, #plots ~ *")) part.hidden = !isKnown;
+    if (id !== "") {
+      if (!isKnown) return;
       const page = await fetch(`/cameras/${encodeURIComponent(id)}`);
       if (page.ok) drawCamera(await page.json());
     } else {
@@ -212,7 +226,9 @@ async function round() {
     }
   } catch {
     summary.textContent = "the program does not answer: has it ended?";
-    for (const view of [...tiles.values(), large]) if (view) view.notice.textContent = "The program does not answer";
+    for (const view of [...tiles.values(), large]) {
+      if (view) view.notice.textContent = view.said = "The program does not answer";
+    }
   }
 }
 

@@ -17,7 +17,7 @@ use crate::failure::Failure;
 
 const JPEG_QUALITY: u8 = 90;
 
-/// Files in a directory, named by index and capture time.
+/// Files in a directory, named by capture time and number: they sort by time, and a later run adds to them.
 pub struct Images {
     directory: PathBuf,
     format: ImageFormat,
@@ -38,7 +38,7 @@ impl Images {
 impl FrameWriter for Images {
     fn write(&mut self, frame: &Frame) -> io::Result<()> {
         let extension = if self.format == ImageFormat::Png { "png" } else { "jpg" };
-        let name = format!("{:06}_{}.{extension}", self.index, file_time(frame.captured_at()));
+        let name = format!("{}_{:06}.{extension}", file_time(frame.captured_at()), self.index);
         self.index += 1;
         save(frame, self.format, &self.directory.join(name))
     }
@@ -49,7 +49,7 @@ impl FrameWriter for Images {
 }
 
 /// A time as it may stand in a file name on any system: RFC 3339 without colons.
-fn file_time(time: SystemTime) -> String {
+pub fn file_time(time: SystemTime) -> String {
     match Timestamp::try_from(time) {
         Ok(time) => format!("{time:.3}").replace(':', "-"),
         Err(_) => "unknown-time".into(),

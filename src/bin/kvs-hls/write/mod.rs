@@ -9,8 +9,8 @@ mod nats;
 mod raw;
 mod y4m;
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use kvs_hls::{Frame, PixelFormat};
@@ -42,6 +42,44 @@ pub fn open(path: &Path) -> Result<Sink, Failure> {
     }
     let file = File::create(path).map_err(|error| Failure::io(format!("cannot write to {}", path.display()), error))?;
     Ok(Box::new(BufWriter::new(file)))
+}
+
+/// Opens a file for lines to be added to those of earlier runs.
+fn append(path: &Path) -> Result<Sink, Failure> {
+    let cannot = |error| Failure::io(format!("cannot write to {}", path.display()), error);
+    let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(cannot)?;
+    // A line that was cut short ends here.
+    if !ends_line(path).map_err(cannot)? {
+        file.write_all(b"\n").map_err(cannot)?;
+    }
+    Ok(Box::new(BufWriter::new(file)))
+}
+
+/// Whether a file is empty or its last line complete.
+fn ends_line(path: &Path) -> io::Result<bool> {
+    if !fs::metadata(path)?.is_file() {
+        return Ok(true);
+    }
+    let mut file = File::open(path)?;
+    let mut last = [b'\n'];
+    if file.seek(SeekFrom::End(0))? > 0 {
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+    }
+    Ok(last == *b"\n")
+}
+
+/// Moves what an earlier run wrote out of the way: its name gets the time of its end.
+fn move_aside(path: &Path) -> Result<(), Failure> {
+    let Ok(metadata) = fs::metadata(path) else { return Ok(()) };
+    if !metadata.is_file() || metadata.len() == 0 {
+        return Ok(());
+    }
+    let ended = metadata.modified().map_or_else(|_| "earlier".into(), images::file_time);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let aside = path.with_file_name(format!("{ended}_{name}"));
+    fs::rename(path, &aside)
+        .map_err(|error| Failure::io(format!("cannot move {} to {}", path.display(), aside.display()), error))
 }
 
 /// Whether a path stands for standard output.
@@ -87,8 +125,21 @@ pub fn pixel_format(format: Format, wanted: Option<PixelFormat>) -> Result<Pixel
     }
 }
 
+/// As [`writer`], and nothing that was written before is lost: lines are added, other files moved aside.
+pub fn keeping_writer(format: Format, out: &Path, camera: &str) -> Result<Option<Box<dyn FrameWriter>>, Failure> {
+    match format {
+        Format::Json if !is_nats(out) => return Ok(Some(Box::new(json::Json::new(append(out)?, camera)))),
+        Format::Raw | Format::Y4m | Format::FrameMd5 => move_aside(out)?,
+        _ => {}
+    }
+    writer(format, out, camera)
+}
+
 /// Makes the writer of a place that [`check`] has seen; `None` when nothing is to be written.
 pub fn writer(format: Format, out: &Path, camera: &str) -> Result<Option<Box<dyn FrameWriter>>, Failure> {
+    if matches!(format, Format::Raw | Format::Y4m) && is_stdout(out) && io::stdout().is_terminal() {
+        return Err(Failure::usage("pixels are not for a terminal: give --out FILE, or pipe them to a program"));
+    }
     #[cfg(feature = "nats")]
     if format != Format::None && is_nats(out) {
         let (address, body) = (nats::Address::parse(&out.to_string_lossy())?, nats::Body::of(format)?);
@@ -106,3 +157,30 @@ pub fn writer(format: Format, out: &Path, camera: &str) -> Result<Option<Box<dyn
 }
 
 pub use images::{rgb, save_png};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_before_is_kept() {
+        let folder = std::env::temp_dir().join(format!("kvs-hls-kept-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let (lines, film) = (folder.join("a.jsonl"), folder.join("a.y4m"));
+        let add = |text: &str| append(&lines).unwrap().write_all(text.as_bytes()).unwrap();
+        add("{1}\n");
+        add("{2"); // the power failed
+        add("{3}\n");
+        assert_eq!(fs::read_to_string(&lines).unwrap(), "{1}\n{2\n{3}\n");
+        assert!(append(Path::new("/dev/null")).is_ok() && move_aside(Path::new("/dev/null")).is_ok());
+
+        move_aside(&film).unwrap(); // there is none
+        fs::write(&film, "old").unwrap();
+        move_aside(&film).unwrap();
+        let names = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let names: Vec<_> = names.filter(|name| name.ends_with("Z_a.y4m")).collect();
+        assert_eq!(names.len(), 1, "{names:?}");
+        assert_eq!(fs::read_to_string(folder.join(&names[0])).unwrap(), "old");
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}
