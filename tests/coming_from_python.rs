@@ -1,4 +1,4 @@
-//! The README's table for those who come from a class around boto3 and OpenCV, row by row.
+//! The table of docs/migrating.md for those who come from a class around boto3 and OpenCV, row by row.
 
 mod support;
 
@@ -12,11 +12,11 @@ use support::camera::{camera, sdk_config, source};
 
 const LIFETIME: Duration = Duration::from_secs(3600);
 
-/// Says which row of the README a test is for.
+/// Says which row of the table a test is for.
 fn row(there: &str, here: &str) {
-    let readme = include_str!("../README.md");
-    let found = readme.lines().any(|line| line.starts_with(&format!("| {there} |")) && line.contains(here));
-    assert!(found, "the README lacks a row of {there} and {here}");
+    let document = include_str!("../docs/migrating.md");
+    let found = document.lines().any(|line| line.starts_with(&format!("| {there} |")) && line.contains(here));
+    assert!(found, "docs/migrating.md lacks a row of {there} and {here}");
 }
 
 async fn running() -> (SimulatedCamera, FastClock, FrameSourceBuilder) {

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use program::{program, simulate};
 
-const DOCUMENTS: [&str; 7] = [
+const DOCUMENTS: [&str; 8] = [
     "README.md",
+    "docs/figures.md",
     "CONTRIBUTING.md",
     "docs/operating.md",
     "docs/tuning.md",

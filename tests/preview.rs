@@ -305,6 +305,7 @@ fn in_a_browser_pictures_move_and_a_camera_that_dies_shows_it_and_comes_back() {
             .then_some(())
             .or_else(|| notice().as_str().unwrap().contains("Reconnecting").then_some(()))
     });
+    until("why it is so", || notice().as_str().unwrap().contains("refused").then_some(()));
     browser.shoot("dead");
     assert_eq!(tile(&browser, "yard").0, "connected", "the other one does not mind");
     let _front = camera(ports[0]);
@@ -343,6 +344,13 @@ fn in_a_browser_pictures_move_and_a_camera_that_dies_shows_it_and_comes_back() {
         assert_eq!(fits, true, "at phone width, {hash}");
         browser.shoot(if hash.is_empty() { "phone-wall" } else { "phone-camera" });
     }
+    browser.look("location.hash = '#nobody'");
+    until("a word about a camera that is not there", || {
+        let said = browser.look("return document.querySelector('main').innerText");
+        (said.as_str()?.contains("no camera of this name")
+            && browser.look("return document.title") == "nobody – kvs-hls")
+            .then_some(())
+    });
     drop(_program);
     until("the program's end is told", || {
         let summary = browser.look("return document.getElementById('summary').textContent");
