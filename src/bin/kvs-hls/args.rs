@@ -337,7 +337,10 @@ pub enum Preset {
 Examples:
   kvs-hls probe --url \"$URL\"
   kvs-hls probe --url \"$URL\" --json | jq .video
-  kvs-hls probe --stream my-camera --region us-east-1")]
+  kvs-hls probe --url \"$URL\" --json | jq -e .verdict.decodable      exit status 0 if it can be decoded
+  kvs-hls probe --stream my-camera --region us-east-1
+
+Exits with 0 when there was something to describe, whether it can be decoded or not.")]
 pub struct ProbeArgs {
     /// Write JSON instead of text
     #[arg(long)]
