@@ -44,7 +44,9 @@ pub async fn run(mut args: FramesArgs) -> Result<(), Failure> {
     let result = read(&source, &mut frames, &args, &view, writer.as_deref_mut(), screen.as_mut(), &mut tally).await;
     let state = source.state();
     source.stop();
-    let finished = writer.map_or(Ok(()), |mut writer| writer.finish());
+    // What could not be written will not be now.
+    let can_write = !matches!(result, Err(Trouble::Io(_)));
+    let finished = writer.filter(|_| can_write).map_or(Ok(()), |mut writer| writer.finish());
     let (end, failure) = match (result, finished) {
         (Err(Trouble::Library(error)), _) => (End::Error, Some(Failure::Library(error))),
         (Err(Trouble::Io(error)), _) | (Ok(_), Err(error)) => match error.kind() {

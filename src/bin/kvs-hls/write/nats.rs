@@ -241,7 +241,14 @@ impl Nats {
         loop {
             let longest = if self.on_their_way.len() > most { 2 * ACK_TIME } else { Duration::ZERO };
             let Some(Message { answer: Some(answer), .. }) = self.on_their_way.front_mut() else { break };
-            match timeout(longest, answer).await {
+            let answered = timeout(longest, answer).await;
+            // An answer can be had once: who tries again sends again.
+            if answered.is_ok()
+                && let Some(message) = self.on_their_way.front_mut()
+            {
+                message.answer = None;
+            }
+            match answered {
                 Ok(Ok(_)) => drop(self.on_their_way.pop_front()),
                 Ok(Err(error)) => {
                     let is_told = error.kind() == PublishErrorKind::Other;
