@@ -229,13 +229,13 @@ mod tests {
     }
 
     #[test]
-    fn the_documents_name_every_metric() {
+    fn the_operators_document_names_every_metric() {
         let registry = Registry::new();
         let _metrics = Metrics::new("front", Some(&registry)).unwrap();
-        let documents = include_str!("../docs/operating.md");
+        let document = include_str!("../docs/operating.md");
         for family in registry.gather() {
             assert!(
-                documents.contains(&format!("`{}`", family.name())),
+                document.contains(&format!("`{}`", family.name())),
                 "{} is not in docs/operating.md",
                 family.name()
             );

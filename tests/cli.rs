@@ -131,13 +131,14 @@ fn a_url_can_come_from_standard_input() {
 }
 
 #[test]
-fn options_that_would_do_nothing_are_refused() {
+fn options_that_would_do_nothing_or_mean_nothing_are_refused() {
     let url = "http://127.0.0.1:1/a.m3u8";
     for (args, words) in [
         (&["--url", url, "--out", "shots"][..], "--out without --write"),
         (&["--url", url, "--region", "us-east-1"], "cannot be used with"),
         (&["--url", url, "--playback", "on-demand"], "cannot be used with"),
         (&["--stream", "front-door", "--region", "nowhere"], "a name like \"us-east-1\""),
+        (&["--url", "no-url"], "--url that is no absolute"),
         (&["--url", url, "--log", "loud"], "--log loud: error, warn, info"),
     ] {
         run(&[&["frames"], args].concat()).expect(2).says(&[words]);
@@ -269,7 +270,7 @@ fn y4m_ends_where_the_size_changes() {
 }
 
 #[test]
-fn images_are_named_by_index_and_time() {
+fn images_are_named_by_time_and_index() {
     let directory = scratch("images");
     let out = directory.to_str().expect("a path of text");
     let args = ["--write", "png", "--select", "keyframes", "--max-frames", "2", "--out", out];
@@ -466,7 +467,6 @@ fn demo_checks_every_frame() {
     assert_eq!((picture.width(), picture.height()), (640, 360));
 }
 
-/// A process that does not outlive its test.
 impl Running {
     fn start(args: &[&str]) -> (Self, BufReader<ChildStdout>) {
         let mut child = program(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs");

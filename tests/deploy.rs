@@ -204,6 +204,14 @@ fn every_metric_label_and_cause_of_an_expression_exists() {
         let name = family(name).unwrap_or(name.clone());
         assert!(used.contains(&name), "{name} is shown nowhere");
     }
+    let families: BTreeSet<_> = series.keys().map(|name| family(name).unwrap_or(name.clone())).collect();
+    for path in ["README.md", "docs/operating.md", "docs/tuning.md", "docs/migrating.md"] {
+        let is_name =
+            |span: &&str| span.starts_with("kvs_hls_") && !span.contains(|c: char| !c.is_alphanumeric() && c != '_');
+        for name in spans(&read(path)).into_iter().filter(is_name) {
+            assert!(families.contains(name), "{path}: {name} does not exist");
+        }
+    }
 }
 
 /// A heading's anchor, as code hosts make it.

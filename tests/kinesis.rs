@@ -586,7 +586,10 @@ async fn what_is_missing_is_said_with_what_to_do() {
     let camera = |sdk: &SdkConfig| KinesisSession::live("front-door").endpoint_url(aws.0.uri()).sdk_config(sdk);
     let error = failure(&camera(&sdk(Keys::default()))).await;
     assert_eq!((error.kind(), error.recovery()), (ErrorKind::Config, Recovery::Fatal));
-    assert!(error.to_string().contains("no AWS region (the stream's region, as in --region"), "{error}");
+    assert!(
+        error.to_string().contains("no AWS region (the stream's region, as in --region or .region(…), AWS_REGION,"),
+        "{error}"
+    );
 
     let error = failure(&camera(&SdkConfig::builder().build()).region("us-east-1")).await;
     assert_eq!((error.kind(), error.recovery()), (ErrorKind::Config, Recovery::Fatal));

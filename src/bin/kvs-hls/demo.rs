@@ -78,8 +78,7 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     };
     eprintln!("{}", demo.tally.text(&stats, end));
     if let (Some(path), Some(frame)) = (&args.snapshot, &snapshot) {
-        write::save_png(frame, path)
-            .map_err(|error| Failure::io(format!("cannot write to {}", path.display()), error))?;
+        write::save_png(frame, path).map_err(|error| Failure::unwritable(path, error))?;
         eprintln!("picture saved to {}", path.display());
     }
     if let Some(path) = &args.summary_json {

@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt::Write as _;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use kvs_hls::{Error, ErrorKind};
@@ -30,6 +31,10 @@ impl Failure {
 
     pub fn io(what: impl Into<String>, error: io::Error) -> Self {
         Self::Io { what: what.into(), error }
+    }
+
+    pub fn unwritable(path: &Path, error: io::Error) -> Self {
+        Self::io(format!("cannot write to {}", path.display()), error)
     }
 
     /// Prints it to standard error.

@@ -40,8 +40,7 @@ pub async fn run(args: SimulateArgs) -> Result<(), Failure> {
         let entry =
             |(url, number): (&String, usize)| format!("[[camera]]\nid = \"camera-{number}\"\nurl = \"{url}\"\n");
         let text: Vec<_> = urls.iter().zip(1..).map(entry).collect();
-        std::fs::write(path, text.join("\n"))
-            .map_err(|error| Failure::io(format!("cannot write to {}", path.display()), error))?;
+        std::fs::write(path, text.join("\n")).map_err(|error| Failure::unwritable(path, error))?;
     }
     let mut stdout = std::io::stdout().lock();
     // Nobody may be reading: the camera runs all the same.

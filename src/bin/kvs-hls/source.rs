@@ -152,15 +152,18 @@ impl Kinesis {
 fn parse_url(url: &OsString) -> Result<SecretUrl, Failure> {
     let text = url.to_str().ok_or_else(|| Failure::usage("--url that is not UTF-8"))?;
     let mut line = String::new();
-    if text == "-" {
+    let url = if text == "-" {
         // No URL is longer than this.
         let read = stdin().take(64 << 10).read_to_string(&mut line);
         read.map_err(|error| Failure::io("cannot read the URL from standard input", error))?;
-    }
-    if text == "-" && line.trim().is_empty() {
+        line.trim()
+    } else {
+        text
+    };
+    if url.is_empty() && text == "-" {
         return Err(Failure::usage("--url -: no URL came from standard input; for example: echo \"$URL\" | kvs-hls …"));
     }
-    SecretUrl::parse(if text == "-" { line.trim() } else { text })
+    SecretUrl::parse(url)
         .map_err(|error| Failure::usage(format!("--url that is no absolute http or https URL: {error}")))
 }
 

@@ -165,9 +165,7 @@ pub fn save(json: &Value, path: &Path) -> Result<(), Failure> {
     use std::io::Write;
     let mut sink = write::open(path)?;
     match writeln!(sink, "{json:#}").and_then(|()| sink.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::io(format!("cannot write to {}", path.display()), error))
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::unwritable(path, error)),
         _ => Ok(()),
     }
 }

@@ -39,7 +39,7 @@ impl Views {
     pub fn add(&self, source: &Arc<FrameSource>) -> Arc<View> {
         let view = self.lock().entry(source.camera_id().to_owned()).or_default().clone();
         let mut state = view.lock();
-        (state.source, state.is_over, state.retry_at, state.error) = (Some(source.clone()), false, None, None);
+        (state.source, state.is_over, state.failure) = (Some(source.clone()), false, None);
         drop(state);
         view
     }
@@ -89,9 +89,8 @@ struct State {
     is_ready: bool,
     /// Nothing more comes: the stream ended or failed.
     is_over: bool,
-    retry_at: Option<Instant>,
-    /// Why the source ended.
-    error: Option<String>,
+    /// Why the source ended, and when it is begun anew.
+    failure: Option<(String, Instant)>,
     frame: Option<Frame>,
     frames: u64,
     last: Option<(ConnectionState, Stats)>,
@@ -160,19 +159,16 @@ impl View {
     }
 
     /// The camera's source has ended, with what it said last and when it is begun anew.
-    pub fn end(&self, error: Option<&str>, retry_at: Option<Instant>) {
+    pub fn end(&self, failure: Option<(String, Instant)>) {
         let mut state = self.lock();
         state.look();
         state.is_over = true;
         state.is_ready = true;
-        state.retry_at = retry_at;
-        match error {
-            Some(error) => {
-                state.error = Some(error.to_owned());
-                state.say("error", error.to_owned());
-            }
+        match &failure {
+            Some((error, _)) => state.say("error", error.clone()),
             None => state.say("state", "the stream has ended".into()),
         }
+        state.failure = failure;
     }
 
     /// Something else that is worth to be told.
@@ -198,6 +194,7 @@ impl View {
             .last
             .as_ref()
             .map_or((ConnectionState::Connecting, None), |(connection, stats)| (*connection, Some(stats)));
+        let (error, retry_at) = state.failure.as_ref().map(|(error, at)| (error, at)).unzip();
         let latency = stats.and_then(|stats| stats.latency).filter(|_| state.is_fed(connection));
         json!({
             "id": id,
@@ -206,7 +203,7 @@ impl View {
             "rate": state.rate(),
             "latency": latency.map(|latency| latency.as_secs_f64()),
             "age": state.last_arrival.map(|at| at.elapsed().as_secs_f64()),
-            "retry_in": state.retry_at.map(|at| at.saturating_duration_since(Instant::now()).as_secs_f64()),
+            "retry_in": retry_at.map(|at| at.saturating_duration_since(Instant::now()).as_secs_f64()),
             "silent": stats.and_then(|stats| stats.silent_for).map(|silent| silent.as_secs_f64()),
             "gaps": stats.map_or(0, |stats| stats.gaps),
             "lost_frames": stats.map_or(0, |stats| stats.frames_lost),
@@ -215,7 +212,7 @@ impl View {
             "refreshes": stats.map_or(0, |stats| stats.refreshes),
             "reconnects": stats.map_or(0, |stats| stats.reconnects),
             "size": stats.and_then(|stats| stats.size),
-            "last_error": stats.and_then(|stats| stats.last_error.as_ref()).or(state.error.as_ref()),
+            "last_error": stats.and_then(|stats| stats.last_error.as_ref()).or(error),
         })
     }
 
@@ -254,7 +251,7 @@ impl State {
     fn state(&self, connection: ConnectionState, stats: Option<&Stats>) -> &'static str {
         match connection {
             ConnectionState::Error => "error",
-            _ if self.error.is_some() => "error",
+            _ if self.failure.is_some() => "error",
             _ if self.is_over => "ended",
             _ if stats.is_some_and(|stats| stats.silent_for.is_some()) => "silent",
             ConnectionState::Connected if self.overdue > 0.0 => "stalled",

@@ -138,8 +138,8 @@ impl Service {
             },
         };
         let Some(region) = region.or_else(|| sdk.region().cloned()) else {
-            let context = "no AWS region (the stream's region, as in --region or .region(…), AWS_REGION, a profile with a region or the stream's ARN \
-                           gives one)";
+            let context = "no AWS region (the stream's region, as in --region or .region(…), AWS_REGION, a profile with a \
+                           region or the stream's ARN gives one)";
             return Err(Error::new(ErrorKind::Config, context));
         };
         if sdk.credentials_provider().is_none() {

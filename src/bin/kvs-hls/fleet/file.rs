@@ -115,7 +115,7 @@ impl File<'_> {
                     );
                 }
                 Ok(camera) => cameras.push(camera),
-                Err(all) => all.iter().for_each(|(place, text)| complain(place, text.clone())),
+                Err(all) => all.into_iter().for_each(|(place, text)| complain(&place, text)),
             }
         }
         if complaints.is_empty() { Ok(cameras) } else { Err(complaints) }
@@ -125,7 +125,7 @@ impl File<'_> {
 /// Whether a key has a meaning for streams of Kinesis Video Streams only: as a default it does not reach a URL.
 fn is_of_kinesis(key: &str) -> bool {
     let options = Kinesis::augment_args(clap::Command::new("kinesis"));
-    options.get_arguments().any(|arg| arg.get_long() == Some(&key.replace('_', "-")))
+    options.get_arguments().any(|arg| arg.get_long() == Some(&option_of(key)))
 }
 
 fn settings<'a>(table: &'a DeTable<'a>) -> Settings<'a> {
@@ -139,16 +139,14 @@ type Complaint = (Range<usize>, String);
 fn camera(settings: &Settings<'_>, place: &Range<usize>) -> Result<Camera, Vec<Complaint>> {
     let mut complaints = Vec::new();
     let id = match settings.get("id").map(|value| (value.get_ref(), value.span())) {
-        Some((DeValue::String(id), _)) if is_id(id) => id.to_string(),
-        Some((_, place)) => {
-            complaints.push((place, "id: a text of up to 100 letters, digits and ._- is allowed".into()));
-            String::new()
-        }
-        None => {
-            complaints.push((place.clone(), "id: missing; it names the camera in metrics, logs and files".into()));
-            String::new()
-        }
+        Some((DeValue::String(id), _)) if is_id(id) => Ok(id.to_string()),
+        Some((_, place)) => Err((place, "id: a text of up to 100 letters, digits and ._- is allowed")),
+        None => Err((place.clone(), "id: missing; it names the camera in metrics, logs and files")),
     };
+    let id = id.unwrap_or_else(|(place, text)| {
+        complaints.push((place, text.into()));
+        String::new()
+    });
     let place_of = |name: &str| {
         let setting = settings.iter().find(|(key, _)| option_of(key) == option_of(name));
         setting.map_or(place.clone(), |(_, value)| value.span())
@@ -181,10 +179,9 @@ fn camera(settings: &Settings<'_>, place: &Range<usize>) -> Result<Camera, Vec<C
             Ok(words) => break words.options,
             Err(error) => {
                 let (key, text) = told(&error);
-                let count = rest.len();
-                let option = key.as_ref().map(|key| format!("--{key}"));
-                rest.retain(|word| word.split('=').next() != option.as_deref());
                 complaints.push((key.as_deref().map_or(place.clone(), place_of), text));
+                let (option, count) = (key.map(|key| format!("--{key}")), rest.len());
+                rest.retain(|word| word.split('=').next() != option.as_deref());
                 if rest.len() == count {
                     return Err(complaints);
                 }
@@ -236,26 +233,22 @@ fn told(error: &clap::Error) -> (Option<String>, String) {
     };
     let key = text(ContextKind::InvalidArg).map(|option| option_of(&option));
     let value = text(ContextKind::InvalidValue).unwrap_or_default();
-    let reason = std::error::Error::source(error);
-    let said = match (error.kind(), &key) {
-        (Kind::MissingRequiredArgument, _) if error.to_string().contains("<--url") => {
+    let said = match (error.kind(), &key, std::error::Error::source(error), error.get(ContextKind::ValidValue)) {
+        (Kind::MissingRequiredArgument, ..) if error.to_string().contains("<--url") => {
             "neither url nor stream: one of both is needed".into()
         }
-        (Kind::ArgumentConflict, Some(key)) => {
+        (Kind::ArgumentConflict, Some(key), ..) => {
             let other = text(ContextKind::PriorArg).map_or_else(|| "another key".into(), |other| option_of(&other));
             format!("{key}: not together with {other}")
         }
-        (_, Some(key)) if reason.is_some_and(|reason| reason.is::<ParseIntError>()) => {
+        (_, Some(key), Some(reason), _) if reason.is::<ParseIntError>() => {
             format!("{key}: \"{value}\" where a whole number is allowed")
         }
-        (_, Some(key)) => match (reason, error.get(ContextKind::ValidValue)) {
-            (Some(reason), _) => format!("{key}: {}", bare(&reason.to_string())),
-            (None, Some(ContextValue::Strings(allowed))) => {
-                format!("{key}: \"{value}\" where one of {} is allowed", allowed.join(", "))
-            }
-            _ => error.to_string().lines().next().unwrap_or_default().replace("error: ", ""),
-        },
-        (_, None) => error.to_string().lines().next().unwrap_or_default().replace("error: ", ""),
+        (_, Some(key), Some(reason), _) => format!("{key}: {}", bare(&reason.to_string())),
+        (_, Some(key), None, Some(ContextValue::Strings(allowed))) => {
+            format!("{key}: \"{value}\" where one of {} is allowed", allowed.join(", "))
+        }
+        _ => error.to_string().lines().next().unwrap_or_default().replace("error: ", ""),
     };
     (key, without_queries(&said))
 }

@@ -93,11 +93,10 @@ pub async fn run(args: FleetArgs) -> Result<(), Failure> {
         summary::save(&summary, path)?;
     }
     // Who asked for the end has it; what ends by itself has done its work or not.
-    match unwritten {
-        0 => Ok(()),
-        _ if is_wanted => Ok(()),
-        _ => Err(Failure::Check(format!("{} could not be written", count(unwritten, "frame")))),
+    if unwritten == 0 || is_wanted {
+        return Ok(());
     }
+    Err(Failure::Check(format!("{} could not be written", count(unwritten, "frame"))))
 }
 
 /// Those of the file that are this machine's.
@@ -257,10 +256,10 @@ impl Running {
             Some(error) => {
                 tracing::error!(camera = %name, %error, "camera failed; it is tried again in a minute");
                 let retry_at = Instant::now() + RETRY;
-                member.view.end(Some(&error), Some(retry_at.into()));
+                member.view.end(Some((error, retry_at.into())));
                 member.retry_at = Some(retry_at);
             }
-            None => member.view.end(None, None),
+            None => member.view.end(None),
         }
     }
 

@@ -117,18 +117,19 @@ function drawWall(cameras) {
   }
 }
 
+// Pictures are decoded in bursts, one for each segment: the next known point may be so many seconds away.
+const BRIDGED = 12;
+
+// Key, title, text of a value, seconds that the curve bridges.
 const PLOTS = [
   ["latency", "Latency", (value) => seconds(value)],
   ["rate", "Frames a second", (value) => value.toFixed(1)],
   ["bandwidth", "Download rate", bits],
-  ["decode_ms", "Time to decode a picture", (value) => `${value.toFixed(1)} ms`],
+  ["decode_ms", "Time to decode a picture", (value) => `${value.toFixed(1)} ms`, BRIDGED],
   ["queued", "Frames waiting", (value) => `${value}`],
 ];
 
-// The next known point may be so many seconds away: pictures are decoded in bursts, one for each segment.
-const BRIDGED = 12;
-
-function plot(times, values, title, text, isBridged) {
+function plot(times, values, title, text, bridged = 0) {
   const known = values.filter((value) => value != null);
   const top = Math.max(...known, 1e-9) * 1.1;
   const [from, to] = [times[0], Math.max(times.at(-1), times[0] + 1)];
@@ -136,14 +137,14 @@ function plot(times, values, title, text, isBridged) {
   let last = null; // the point before
   values.forEach((value, index) => {
     if (value == null) return;
-    const isDown = last != null && (last === index - 1 || (isBridged && times[index] - times[last] <= BRIDGED));
+    const isDown = last != null && (last === index - 1 || times[index] - times[last] <= bridged);
     const [x, y] = [((times[index] - from) / (to - from)) * 100, 100 - (value / top) * 100];
     path += `${isDown ? "L" : "M"}${x.toFixed(2)} ${y.toFixed(2)}`;
     last = index;
   });
   const figure = element("figure");
   const caption = element("figcaption");
-  const now = isBridged ? known.at(-1) : values.at(-1);
+  const now = bridged ? known.at(-1) : values.at(-1);
   caption.append(element("span", "", title), element("output", "", now == null ? "–" : text(now)));
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("viewBox", "0 0 100 100");
@@ -185,7 +186,7 @@ function drawCamera(camera) {
   );
   const samples = camera.samples;
   if (samples.at.length > 1) {
-    document.getElementById("plots").replaceChildren(...PLOTS.map(([key, title, text]) => plot(samples.at, samples[key], title, text, key === "decode_ms")));
+    document.getElementById("plots").replaceChildren(...PLOTS.map(([key, ...how]) => plot(samples.at, samples[key], ...how)));
   }
   const told = JSON.stringify(camera.events);
   if (told === large.told) return; // who reads or copies is not disturbed

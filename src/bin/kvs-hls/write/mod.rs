@@ -40,13 +40,13 @@ pub fn open(path: &Path) -> Result<Sink, Failure> {
     if is_stdout(path) {
         return Ok(Box::new(BufWriter::new(io::stdout())));
     }
-    let file = File::create(path).map_err(|error| Failure::io(format!("cannot write to {}", path.display()), error))?;
+    let file = File::create(path).map_err(|error| Failure::unwritable(path, error))?;
     Ok(Box::new(BufWriter::new(file)))
 }
 
 /// Opens a file for lines to be added to those of earlier runs.
 fn append(path: &Path) -> Result<Sink, Failure> {
-    let cannot = |error| Failure::io(format!("cannot write to {}", path.display()), error);
+    let cannot = |error| Failure::unwritable(path, error);
     let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(cannot)?;
     // A line that was cut short ends here.
     if !ends_line(path).map_err(cannot)? {

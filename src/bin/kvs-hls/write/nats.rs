@@ -198,11 +198,12 @@ impl Nats {
             if trouble.kind() == io::ErrorKind::InvalidInput {
                 return Err(trouble);
             }
+            // An answer can be had once: who tries again sends again.
+            self.on_their_way.iter_mut().for_each(|message| message.answer = None);
             if *deadline.get_or_insert_with(|| Instant::now() + PATIENCE) <= Instant::now() {
                 return Err(trouble);
             }
             tracing::debug!(camera = %self.camera, %trouble, "messages are sent again");
-            self.on_their_way.iter_mut().for_each(|message| message.answer = None);
             sleep(PAUSE).await;
         }
         Ok(())
@@ -241,14 +242,7 @@ impl Nats {
         loop {
             let longest = if self.on_their_way.len() > most { 2 * ACK_TIME } else { Duration::ZERO };
             let Some(Message { answer: Some(answer), .. }) = self.on_their_way.front_mut() else { break };
-            let answered = timeout(longest, answer).await;
-            // An answer can be had once: who tries again sends again.
-            if answered.is_ok()
-                && let Some(message) = self.on_their_way.front_mut()
-            {
-                message.answer = None;
-            }
-            match answered {
+            match timeout(longest, answer).await {
                 Ok(Ok(_)) => drop(self.on_their_way.pop_front()),
                 Ok(Err(error)) => {
                     let is_told = error.kind() == PublishErrorKind::Other;
