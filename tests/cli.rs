@@ -143,6 +143,9 @@ fn options_that_would_do_nothing_or_mean_nothing_are_refused() {
     ] {
         run(&[&["frames"], args].concat()).expect(2).says(&[words]);
     }
+    let mut elsewhere = program(&["frames", "--stream", "front-door"]);
+    let elsewhere = elsewhere.env("AWS_REGION", "nowhere").output().expect("the program runs");
+    Run::of(elsewhere).expect(2).says(&["region of \"nowhere\"", "a name like \"us-east-1\""]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use aws_config::SdkConfig;
 use tokio::sync::Mutex;
 
-use options::{Stream, is_of_aws, is_region, wrong};
+use options::{Stream, check_region, wrong};
 use service::Service;
 
 pub(super) use service::Configs;
@@ -192,10 +192,7 @@ impl KinesisSession {
     fn check_options(&self) -> Result<Stream<'_>, Error> {
         let stream = Stream::parse(&self.stream)?;
         if let Some(region) = &self.region {
-            // What stands in for AWS may be anywhere.
-            if !is_region(region) || self.endpoint_url.is_none() && !is_of_aws(region) {
-                return Err(wrong("region", format_args!("{region:?}"), "a name like \"us-east-1\""));
-            }
+            check_region(region, self.endpoint_url.is_some())?;
             if let Stream::Arn { region: own, .. } = stream
                 && own != region
             {

@@ -83,15 +83,21 @@ fn is_name(text: &str) -> bool {
 }
 
 /// Whether the text can be a part of a host's name.
-pub(super) fn is_region(text: &str) -> bool {
+fn is_region(text: &str) -> bool {
     let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=63).contains(&text.len()) && text.bytes().all(is_allowed)
 }
 
-/// Whether a region looks like `us-east-1` or `us-gov-west-1`: any other host would be asked for ever.
-pub(super) fn is_of_aws(region: &str) -> bool {
+/// A region of AWS looks like `us-east-1` or `us-gov-west-1`: any other host would be asked for ever. What stands in for AWS
+/// may be anywhere.
+pub(super) fn check_region(region: &str, stands_in: bool) -> Result<(), Error> {
     let mut parts = region.rsplit('-');
-    parts.next().is_some_and(|number| number.parse::<u8>().is_ok()) && parts.filter(|part| !part.is_empty()).count() > 1
+    let is_of_aws = parts.next().is_some_and(|number| number.parse::<u8>().is_ok())
+        && parts.filter(|part| !part.is_empty()).count() > 1;
+    if !is_region(region) || !stands_in && !is_of_aws {
+        return Err(wrong("region", format_args!("{region:?}"), "a name like \"us-east-1\""));
+    }
+    Ok(())
 }
 
 fn region_of_arn(arn: &str) -> Option<&str> {

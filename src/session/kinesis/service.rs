@@ -20,7 +20,7 @@ use tracing::Dispatch;
 use tracing::instrument::WithSubscriber;
 
 use super::failure::failure;
-use super::options::{FragmentSelector, Playback, Stream};
+use super::options::{FragmentSelector, Playback, Stream, check_region};
 use super::{KinesisSession, Window};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind};
@@ -121,7 +121,7 @@ impl Service {
     /// Finds the region and who provides credentials; those are loaded by the first call, never taken from an earlier time.
     ///
     /// # Errors
-    /// `Config` without a region or with an `sdk_config` that has no credentials provider.
+    /// `Config` without a region, with one that is none, or with an `sdk_config` that has no credentials provider.
     pub(super) async fn load(options: &KinesisSession, stream: Stream<'_>) -> Result<Self, Error> {
         let region = match (&options.region, stream) {
             (Some(region), _) => Some(region.clone()),
@@ -142,6 +142,9 @@ impl Service {
                            region or the stream's ARN gives one)";
             return Err(Error::new(ErrorKind::Config, context));
         };
+        // One that the environment or a profile gives has not been looked at yet.
+        let stands_in = options.endpoint_url.is_some() || sdk.endpoint_url().is_some();
+        check_region(region.as_ref(), stands_in)?;
         if sdk.credentials_provider().is_none() {
             let context = "sdk_config without credentials (a credentials provider is needed)";
             return Err(Error::new(ErrorKind::Config, context));
