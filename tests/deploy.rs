@@ -378,6 +378,37 @@ fn the_manifests_fit_together_and_the_program_takes_their_arguments() {
     look_at_workload("archive", &archive, job, &job["spec"]["completions"], ("JOB_COMPLETION_INDEX", "1"));
 }
 
+#[test]
+fn docker_and_kubectl_are_told_of_what_there_is() {
+    let set = &manifest("deploy/kubernetes/fleet.yaml")["StatefulSet"];
+    let job = &manifest("deploy/kubernetes/archive-job.yaml")["Job"];
+    let container = &set["spec"]["template"]["spec"]["containers"][0];
+    let [name, container, image] =
+        [&set["metadata"]["name"], &container["name"], &container["image"]].map(|value| value.as_str().unwrap());
+    assert_eq!(job["spec"]["template"]["spec"]["containers"][0]["image"], image);
+    assert!(image.ends_with(concat!(":", env!("CARGO_PKG_VERSION"))), "{image}");
+    let mut seen = 0;
+    for path in ["deploy/kubernetes/README.md", "docs/operating.md"] {
+        let text = read(path);
+        let words: Vec<_> =
+            text.split(|c: char| c.is_whitespace() || c == '`').filter(|word| !word.is_empty()).collect();
+        for words in words.windows(3) {
+            let is_there = match words {
+                [_, "-f", file] => Path::new(env!("CARGO_MANIFEST_DIR")).join(file).is_file(),
+                [_, "-t", tag] | ["docker", "push", tag] => *tag == image,
+                ["rollout", "status" | "restart", workload] => *workload == format!("statefulset/{name}"),
+                ["kubectl", "debug" | "port-forward", pod] => *pod == format!("{name}-0"),
+                [_, "-l", label] => *label == format!("app.kubernetes.io/name={name}"),
+                [_, _, option] if option.starts_with("--target=") => *option == format!("--target={container}"),
+                _ => continue,
+            };
+            assert!(is_there, "{path}: {words:?}");
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 10, "names in commands");
+}
+
 /// Texts between backticks, outside code blocks.
 fn spans(markdown: &str) -> Vec<&str> {
     let prose = markdown.split("```").step_by(2);

@@ -1,54 +1,78 @@
-//! Every command of the documents is run, against a simulated camera.
+//! Every command of the documents is run: the program's own here, against a simulated camera, and those of cargo by
+//! `.ci/documented`.
 #![cfg(all(feature = "cli", target_os = "linux"))]
 
 #[path = "support/program.rs"]
 mod program;
 
 use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
-use program::{program, simulate};
+use program::{Running, get, program, simulate, until};
 
-const DOCUMENTS: [&str; 8] = [
-    "README.md",
-    "docs/figures.md",
-    "CONTRIBUTING.md",
-    "docs/operating.md",
-    "docs/tuning.md",
-    "docs/migrating.md",
-    "examples/README.md",
-    "deploy/kubernetes/README.md",
-];
+const FOLDERS: [&str; 7] = [".", "docs", "deploy", "deploy/kubernetes", "examples", "fixtures", "benches/peers"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn read(path: &str) -> String {
-    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The commands of a document's shell blocks, without what is said of them and where they are piped to.
-fn commands(document: &str) -> Vec<String> {
-    let mut is_inside = false;
+/// The commands of all shell blocks, without what is said of them, each with its document.
+fn commands() -> Vec<(String, String)> {
+    let files = FOLDERS.iter().flat_map(|folder| fs::read_dir(root().join(folder)).expect("a folder"));
+    let documents = files.map(|entry| entry.expect("a file").path());
     let mut commands = Vec::new();
-    for line in read(document).lines() {
-        match line {
-            "```sh" => is_inside = true,
-            "```" => is_inside = false,
-            _ if is_inside => {
-                let command = line.split(" #").next().unwrap_or_default();
-                let command = command.split(" | ").next().unwrap_or_default();
-                commands.push(command.trim().to_owned());
+    for document in documents.filter(|path| path.extension().is_some_and(|extension| extension == "md")) {
+        let text = read(&document).replace("\\\n", "");
+        let mut is_inside = false;
+        for line in text.lines() {
+            match line {
+                "```sh" => is_inside = true,
+                "```" => is_inside = false,
+                _ if is_inside => {
+                    let command = line.split(" #").next().unwrap_or_default().trim();
+                    commands.push((document.display().to_string(), command.to_owned()));
+                }
+                _ => {}
             }
-            _ => {}
         }
     }
     commands
 }
 
-fn folder(number: usize) -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("documents-{number}"));
+/// The arguments of the program, where a command runs it.
+fn ours(line: &str) -> Option<&str> {
+    let words = line.strip_prefix("kvs-hls ").or_else(|| Some(line.split_once(" --features cli -- ")?.1))?;
+    words.split(" | ").next()
+}
+
+#[test]
+fn no_command_is_left_out() {
+    let ci = [".ci/run", ".ci/documented"].map(read).concat();
+    let commands = commands();
+    assert!(commands.len() > 25, "only {} commands were found", commands.len());
+    for (document, line) in commands {
+        let is_run = match line.split(' ').next() {
+            // By the tests below.
+            Some("kvs-hls" | "prometheus" | "ffmpeg" | "ffprobe") => true,
+            // There is no cluster here; `tests/deploy.rs` looks at what they name.
+            Some("docker" | "kubectl") => true,
+            Some("sleep") => true,
+            _ => ci.contains(&line.replace("URL", "\"$URL\"").replace("my.mp4", "fixtures/camera.mp4")),
+        };
+        assert!(is_run, "{document}: {line}: neither a test nor .ci/documented runs it");
+    }
+}
+
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("documents-{name}"));
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).expect("a folder");
     folder
@@ -56,17 +80,11 @@ fn folder(number: usize) -> PathBuf {
 
 #[test]
 fn commands_of_the_program_work_as_they_are_written() {
-    let all = DOCUMENTS.iter().flat_map(|document| commands(document).into_iter().map(move |line| (document, line)));
-    let ours: Vec<_> = all
-        .filter_map(|(document, line)| {
-            let words = line.strip_prefix("kvs-hls ").or_else(|| Some(line.split_once(" --features cli -- ")?.1))?;
-            Some((document, line.clone(), words.to_owned()))
-        })
-        .collect();
-    assert!(ours.len() > 10, "only {} commands were found", ours.len());
+    let commands = commands();
     std::thread::scope(|scope| {
-        for (number, (document, line, words)) in ours.iter().enumerate() {
-            scope.spawn(move || look_at(&format!("{document}: {line}"), words, &folder(number)));
+        for (number, (document, line)) in commands.iter().enumerate() {
+            let Some(words) = ours(line) else { continue };
+            scope.spawn(move || look_at(&format!("{document}: {line}"), words, &folder(&number.to_string())));
         }
     });
 }
@@ -109,29 +127,79 @@ fn look_at(place: &str, words: &str, folder: &Path) {
     command.env("AWS_ACCESS_KEY_ID", "AKIDTEST").env("AWS_SECRET_ACCESS_KEY", "none").env("HOME", folder);
     let output = command.output().expect("the program runs");
     assert!(output.status.success(), "{place}\n{args:?}\n{}", String::from_utf8_lossy(&output.stderr));
+    if let Some((_, player)) = place.split_once(" | ") {
+        play(player, &output.stdout);
+    }
+}
+
+fn is_installed(name: &str) -> bool {
+    let found = Command::new("sh").args(["-c", &format!("command -v {name}")]).stdout(Stdio::null()).status();
+    let found = found.expect("a shell").success();
+    if !found {
+        eprintln!("note: no {name} on this machine, so what the documents do with it is not tried");
+    }
+    found
+}
+
+/// Gives the player what the program wrote, on a screen that is none.
+fn play(player: &str, video: &[u8]) {
+    if !is_installed("ffplay") {
+        return;
+    }
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("exec {player} -autoexit -loglevel error")]).env("SDL_VIDEODRIVER", "dummy");
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a player");
+    child.stdin.take().expect("a pipe").write_all(video).expect("a player that reads to the end");
+    let output = child.wait_with_output().expect("an end");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty(), "{player}: {said}");
 }
 
 #[test]
-fn cargo_is_asked_for_what_there_is() {
-    let (manifest, fuzz) = (read("Cargo.toml"), read("fuzz/Cargo.toml"));
-    let mut seen = 0;
-    for (document, line) in
-        DOCUMENTS.iter().flat_map(|document| commands(document).into_iter().map(move |line| (document, line)))
-    {
-        let words: Vec<_> = line.split(' ').filter(|word| !word.is_empty()).collect();
-        for pair in words.windows(2).filter(|_| line.contains("cargo ")) {
-            let is_known = match pair[0] {
-                "--features" => pair[1].split(',').all(|feature| manifest.contains(&format!("\n{feature} = ["))),
-                "--bench" | "--example" | "--test" => {
-                    let folder = format!("{}s", pair[0].trim_start_matches('-')).replace("benchs", "benches");
-                    root().join(folder).join(format!("{}.rs", pair[1])).exists()
-                }
-                "run" if line.contains("cargo fuzz") => fuzz.contains(&format!("name = \"{}\"", pair[1])),
-                _ => continue,
-            };
-            assert!(is_known, "{document}: {line}: no {} {}", pair[0], pair[1]);
-            seen += 1;
-        }
+fn prometheus_loads_the_alerts_as_the_documents_start_it() {
+    if !is_installed("prometheus") {
+        return;
     }
-    assert!(seen > 5, "only {seen} names were found");
+    let (_, line) = commands().into_iter().find(|(_, line)| line.starts_with("prometheus ")).expect("its command");
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+    let address = format!("127.0.0.1:{port}");
+    let storage = folder("prometheus").display().to_string();
+    let line = format!("exec {line} --web.listen-address={address} --storage.tsdb.path={storage}");
+    let mut command = Command::new("sh");
+    command.args(["-c", &line]).current_dir(root()).stderr(Stdio::null());
+    let _server = Running(command.spawn().expect("a server"));
+    until("Prometheus", || std::net::TcpStream::connect(&address).ok());
+    let rules = until("the rules", || {
+        let (status, text) = get(&address, "/api/v1/rules");
+        (status == 200 && text.contains("KvsHls")).then_some(text)
+    });
+    for name in read("deploy/prometheus/alerts.yaml").lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
+        assert!(rules.contains(&format!("\"name\":\"{name}\"")), "{name} is not loaded");
+    }
+    until("the fleet that is asked", || {
+        get(&address, "/api/v1/targets").1.contains("http://127.0.0.1:9100/metrics").then_some(())
+    });
+}
+
+#[test]
+fn expectations_are_what_the_commands_beside_them_print() {
+    if !is_installed("ffmpeg") {
+        return;
+    }
+    let hls = root().join("fixtures/hls/kvs_camera");
+    let of = |tool: &str, expected: &str| {
+        let (_, line) = commands().into_iter().find(|(_, line)| line.starts_with(tool)).expect("its command");
+        let output = Command::new("sh").args(["-c", &line]).current_dir(&hls).output().expect("a shell");
+        assert!(output.status.success(), "{line}\n{}", String::from_utf8_lossy(&output.stderr));
+        (String::from_utf8_lossy(&output.stdout).into_owned(), read(hls.join(expected)))
+    };
+    // The last column is the hash; of the others some are ffmpeg's guess.
+    for (printed, expected) in [of("ffmpeg ", "expected.framemd5"), of("ffprobe ", "expected.packets")] {
+        let hashes = |text: &str| -> Vec<_> {
+            let lines = text.lines().filter(|line| !line.starts_with('#'));
+            lines.filter_map(|line| line.rsplit(',').next()).map(|hash| hash.trim().to_owned()).collect()
+        };
+        assert_eq!(hashes(&expected).len(), 150);
+        assert_eq!(hashes(&printed), hashes(&expected));
+    }
 }
