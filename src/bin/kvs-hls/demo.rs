@@ -59,10 +59,10 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     let mut demo = Demo::start(&args).await?;
     serve::start(&args.serving, &demo.registry, &demo.views).await?;
     let mut snapshot = None;
-    let mut screen = Screen::of_stderr();
+    let screen = Screen::of_stderr();
     let mut frames = demo.source.start()?;
-    let result = demo.read(&mut frames, &args, screen.as_mut(), &mut snapshot).await;
-    if let Some(screen) = &mut screen {
+    let result = demo.read(&mut frames, &args, screen, &mut snapshot).await;
+    if let Some(screen) = screen {
         screen.draw(&demo.lines(&args, Style::of_stderr()));
     }
     // Before the camera ends: a client that still asks would hold it up.
@@ -142,7 +142,7 @@ impl Demo {
         &mut self,
         frames: &mut Frames,
         args: &DemoArgs,
-        mut screen: Option<&mut Screen>,
+        screen: Option<Screen>,
         snapshot: &mut Option<Frame>,
     ) -> Result<End, Error> {
         let mut stop = Stop::listen();
@@ -157,7 +157,7 @@ impl Demo {
                 () = stop.requested() => return Ok(End::Signal),
                 () = sleep_until(deadline) => return Ok(End::Duration),
                 _ = redraw.tick() => {
-                    match &mut screen {
+                    match screen {
                         Some(screen) => screen.draw(&self.lines(args, style)),
                         None => eprintln!("{}", self.plain_line()),
                     }

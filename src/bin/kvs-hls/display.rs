@@ -1,7 +1,8 @@
 //! What a terminal shows while the program works: lines that are drawn over each time.
 
-use std::fmt::Write as _;
-use std::io::{IsTerminal, Write, stderr};
+use std::fmt::{Display, Write as _};
+use std::io::{self, IsTerminal, Write, stderr};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Between two drawings.
@@ -33,59 +34,104 @@ impl Style {
         Self { has_color: false }
     }
 
-    pub fn bold(self, text: impl std::fmt::Display) -> String {
+    pub fn bold(self, text: impl Display) -> String {
         self.paint("1", text)
     }
 
-    pub fn dim(self, text: impl std::fmt::Display) -> String {
+    pub fn dim(self, text: impl Display) -> String {
         self.paint("2", text)
     }
 
-    pub fn good(self, text: impl std::fmt::Display) -> String {
+    pub fn good(self, text: impl Display) -> String {
         self.paint("32", text)
     }
 
-    pub fn bad(self, text: impl std::fmt::Display) -> String {
+    pub fn bad(self, text: impl Display) -> String {
         self.paint("31", text)
     }
 
-    fn paint(self, code: &str, text: impl std::fmt::Display) -> String {
+    fn paint(self, code: &str, text: impl Display) -> String {
         if self.has_color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
     }
 }
 
-/// A part of standard error that is drawn over.
-#[derive(Debug, Default)]
-pub struct Screen {
-    /// Lines drawn last, above the cursor.
-    lines: usize,
+/// There is one standard error, and any thread may log to it.
+static DRAWN: Mutex<Drawn> = Mutex::new(Drawn(0));
+
+/// How many lines were drawn last and stand above the cursor.
+#[derive(Debug)]
+struct Drawn(usize);
+
+impl Drawn {
+    /// What draws the lines over those drawn before. The terminal cuts lines that are too long, so nothing wraps.
+    fn over(&mut self, lines: &[String]) -> String {
+        let mut text = self.first();
+        text.push_str("\x1b[?7l");
+        for line in lines {
+            let _ = writeln!(text, "\x1b[K{line}");
+        }
+        text.push_str("\x1b[J\x1b[?7h");
+        self.0 = lines.len();
+        text
+    }
+
+    /// What takes the lines away.
+    fn away(&mut self) -> String {
+        let first = self.first();
+        if std::mem::take(&mut self.0) > 0 { first + "\x1b[J" } else { first }
+    }
+
+    /// What leads to the first of the lines. What was typed, such as ^C, may stand left of the cursor.
+    fn first(&self) -> String {
+        if self.0 > 0 { format!("\x1b[{}A\r", self.0) } else { String::new() }
+    }
 }
+
+/// A part of standard error that is drawn over, below what is said.
+#[derive(Clone, Copy, Debug)]
+pub struct Screen(());
 
 impl Screen {
     /// `None` unless standard error is a terminal that can move its cursor.
     pub fn of_stderr() -> Option<Self> {
         let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        (stderr().is_terminal() && !is_dumb).then(Self::default)
+        (stderr().is_terminal() && !is_dumb).then_some(Self(()))
     }
 
-    /// Draws the lines over those drawn before. The terminal cuts lines that are too long, so nothing wraps.
-    pub fn draw(&mut self, lines: &[String]) {
-        let mut text = String::from("\x1b[?7l");
-        if self.lines > 0 {
-            let _ = write!(text, "\x1b[{}A", self.lines);
-        }
-        for line in lines {
-            let _ = write!(text, "\r\x1b[K{line}\n");
-        }
-        text.push_str("\x1b[J\x1b[?7h");
-        self.lines = lines.len();
+    pub fn draw(self, lines: &[String]) {
+        let mut drawn = DRAWN.lock().unwrap_or_else(PoisonError::into_inner);
         // One write, so that nothing flickers. A terminal that went away is no reason to stop.
-        let _ = stderr().write_all(text.as_bytes());
+        let _ = stderr().write_all(drawn.over(lines).as_bytes());
     }
 
     /// Takes the lines away.
-    pub fn clear(&mut self) {
-        self.draw(&[]);
+    pub fn clear(self) {
+        let _ = Words.write_all(&[]);
+    }
+}
+
+/// Writes a line to standard error, in place of those that are drawn there: they are drawn again below.
+pub fn say(line: impl Display) {
+    let _ = Words.write_all(format!("{line}\n").as_bytes());
+}
+
+/// Standard error, for what is said and logged.
+#[derive(Clone, Copy, Debug)]
+pub struct Words;
+
+impl io::Write for Words {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_all(bytes).map(|()| bytes.len())
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut drawn = DRAWN.lock().unwrap_or_else(PoisonError::into_inner);
+        stderr().write_all(drawn.away().as_bytes())?;
+        stderr().write_all(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        stderr().flush()
     }
 }
 
@@ -112,6 +158,17 @@ pub fn count(number: u64, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_take_the_place_of_what_is_drawn_and_are_not_drawn_over() {
+        let mut drawn = Drawn(0);
+        assert_eq!(drawn.away(), "");
+        assert_eq!(drawn.over(&["a".into(), "b".into()]), "\x1b[?7l\x1b[Ka\n\x1b[Kb\n\x1b[J\x1b[?7h");
+        assert_eq!(drawn.over(&["c".into()]), "\x1b[2A\r\x1b[?7l\x1b[Kc\n\x1b[J\x1b[?7h");
+        assert_eq!(drawn.away(), "\x1b[1A\r\x1b[J");
+        // Words stand above the cursor now.
+        assert_eq!(drawn.over(&["d".into()]), "\x1b[?7l\x1b[Kd\n\x1b[J\x1b[?7h");
+    }
 
     #[test]
     fn numbers_for_people() {

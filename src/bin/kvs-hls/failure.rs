@@ -8,6 +8,8 @@ use std::process::ExitCode;
 
 use kvs_hls::{Error, ErrorKind};
 
+use crate::display::say;
+
 const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
 
@@ -39,7 +41,7 @@ impl Failure {
 
     /// Prints it to standard error.
     pub fn report(&self) -> ExitCode {
-        eprint!("{}", self.text());
+        say(self.text().trim_end());
         ExitCode::from(match self {
             Self::Usage(_) => WRONG_USAGE,
             Self::Library(error) if error.kind() == ErrorKind::Config => WRONG_USAGE,
@@ -117,7 +119,7 @@ pub fn hint(error: &Error) -> Option<&'static str> {
 }
 
 /// What to try next after something of which only the words are left.
-fn hint_in(story: &str) -> Option<&'static str> {
+pub fn hint_in(story: &str) -> Option<&'static str> {
     let says = |word: &str| story.contains(word);
     Some(match story {
         _ if says("HEVC") => "only H.264 is decoded. Set the camera to H.264, or transcode: ffmpeg -i … -c:v libx264 …",
@@ -145,6 +147,13 @@ fn hint_in(story: &str) -> Option<&'static str> {
         }
         _ if says("certificate") => "the server's certificate is not trusted on this machine",
         _ if says("InvalidContentType") => "the server speaks no TLS at that port: is it http:// instead of https://?",
+        _ if says("AWS credentials") => {
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, run `aws configure`, or give the machine a role; \
+             `aws sts get-caller-identity` shows what is found"
+        }
+        _ if says("camera had sent nothing") => {
+            "the stream is there, its camera sends nothing now. What it sent before: --playback on-demand --start … --end …"
+        }
         _ if says("no #EXTM3U") => "is that the URL of the playlist (.m3u8), complete, with its query?",
         _ => return None,
     })
@@ -167,7 +176,7 @@ fn session_hint(error: &Error) -> Option<&'static str> {
             "nothing was recorded then: look at --start, --end and the stream's data retention"
         }
         Some(404) => "is the stream's name right, and the region? A stream is found in its own region only",
-        _ => return None,
+        _ => return hint_in(&error.to_string()),
     })
 }
 

@@ -9,8 +9,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::args::{FramesArgs, MAX_DURATION};
 use crate::camera;
-use crate::display::{REDRAW_EVERY, Screen, bit_rate, count};
-use crate::failure::Failure;
+use crate::display::{REDRAW_EVERY, Screen, bit_rate, count, say};
+use crate::failure::{Failure, hint_in};
 use crate::serve;
 use crate::stop::Stop;
 use crate::summary::{self, End, Tally};
@@ -37,11 +37,11 @@ pub async fn run(mut args: FramesArgs) -> Result<(), Failure> {
         return Err(Failure::usage("--summary-json - while frames go to standard output: give one of them a file"));
     }
     let mut writer = write::writer(camera.write, &camera.out, camera.source.name())?;
-    let mut screen = if writer.is_none() { Screen::of_stderr() } else { None };
+    let screen = if writer.is_none() { Screen::of_stderr() } else { None };
     let mut tally = Tally::start();
 
     let mut frames = source.start()?;
-    let result = read(&source, &mut frames, &args, &view, writer.as_deref_mut(), screen.as_mut(), &mut tally).await;
+    let result = read(&source, &mut frames, &args, &view, writer.as_deref_mut(), screen, &mut tally).await;
     let state = source.state();
     source.stop();
     // What could not be written will not be now.
@@ -58,7 +58,7 @@ pub async fn run(mut args: FramesArgs) -> Result<(), Failure> {
         },
         (Ok(end), Ok(())) => (end, None),
     };
-    if let Some(screen) = &mut screen {
+    if let Some(screen) = screen {
         screen.clear();
     }
     let stats = source.stats();
@@ -90,6 +90,11 @@ fn why_no_frames(state: ConnectionState, stats: &Stats) -> Option<String> {
     }
 }
 
+/// What to try while the first frame is waited for.
+fn first_hint(source: &FrameSource) -> Option<&'static str> {
+    why_no_frames(source.state(), &source.stats()).and_then(|why| hint_in(&why))
+}
+
 /// What ends reading before its time.
 enum Trouble {
     Library(Error),
@@ -102,20 +107,25 @@ async fn read(
     args: &FramesArgs,
     view: &View,
     mut writer: Option<&mut (dyn FrameWriter + 'static)>,
-    mut screen: Option<&mut Screen>,
+    screen: Option<Screen>,
     tally: &mut Tally,
 ) -> Result<End, Trouble> {
     let mut stop = Stop::listen();
     let deadline = Instant::now() + args.duration.unwrap_or(MAX_DURATION);
     let mut redraw = interval(REDRAW_EVERY);
     redraw.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_hint_given = false;
     loop {
         let next = tokio::select! {
             biased;
             () = stop.requested() => return Ok(End::Signal),
             () = sleep_until(deadline) => return Ok(End::Duration),
-            _ = redraw.tick(), if screen.is_some() => {
-                if let Some(screen) = &mut screen {
+            _ = redraw.tick() => {
+                if tally.frames == 0 && !is_hint_given && let Some(hint) = first_hint(source) {
+                    say(format_args!("hint: {hint}"));
+                    is_hint_given = true;
+                }
+                if let Some(screen) = screen {
                     screen.draw(&[progress(source, tally)]);
                 }
                 continue;

@@ -50,6 +50,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use args::{Args, Command};
+use display::Words;
 use failure::Failure;
 
 fn main() -> ExitCode {
@@ -117,14 +118,14 @@ fn start_log(args: &Args) -> Result<(), Failure> {
         return Err(Failure::usage(text));
     }
     let wanted = args.log.clone().or_else(|| std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty()));
-    // The demo's own display stands where log lines would.
-    let default = if matches!(args.command, Command::Demo(_)) { "error" } else { "warn" };
+    // The demo's own display stands where log lines would. What the SDK warns of comes as the camera's error too, for people.
+    let default = if matches!(args.command, Command::Demo(_)) { "error" } else { "warn,aws_config=error" };
     let filter = EnvFilter::builder()
         .parse(wanted.as_deref().unwrap_or(default))
         .map_err(|error| Failure::usage(format!("log filter that cannot be read: {error}")))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(stderr)
+        .with_writer(|| Words)
         .with_ansi(stderr().is_terminal() && display::wants_color())
         .init();
     Ok(())

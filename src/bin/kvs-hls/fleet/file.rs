@@ -2,6 +2,7 @@
 //! `[[camera]]`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::num::ParseIntError;
 use std::ops::Range;
 use std::path::Path;
@@ -47,8 +48,13 @@ struct Words {
 
 /// Reads the file whole: every complaint has file, line and key.
 pub fn read(path: &Path) -> Result<Vec<Camera>, Failure> {
-    let text =
-        std::fs::read_to_string(path).map_err(|error| Failure::io(format!("cannot read {}", path.display()), error))?;
+    let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Failure::usage(format!(
+            "no file {}: `kvs-hls fleet --example > {0}` makes one to begin with",
+            path.display()
+        )),
+        _ => Failure::io(format!("cannot read {}", path.display()), error),
+    })?;
     File { name: path.display().to_string(), text: &text }
         .cameras()
         .map_err(|complaints| Failure::usage(complaints.join("\n       ")))

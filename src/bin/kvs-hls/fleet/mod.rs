@@ -18,7 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 pub use shard::Shard;
 
 use crate::args::{FleetArgs, MAX_DURATION};
-use crate::display::{REDRAW_EVERY, Screen, count};
+use crate::display::{REDRAW_EVERY, Screen, count, say};
 use crate::failure::Failure;
 use crate::stop::{Reload, Stop};
 use crate::summary;
@@ -53,7 +53,7 @@ pub async fn run(args: FleetArgs) -> Result<(), Failure> {
     serve::start(&args.serving, &fleet.registry, &fleet.views).await?;
 
     let deadline = Instant::now() + args.duration.unwrap_or(MAX_DURATION);
-    let mut screen = Screen::of_stderr();
+    let screen = Screen::of_stderr();
     let mut redraw = interval(if screen.is_some() { REDRAW_EVERY } else { PLAIN_EVERY });
     redraw.set_missed_tick_behavior(MissedTickBehavior::Delay);
     redraw.reset();
@@ -72,18 +72,18 @@ pub async fn run(args: FleetArgs) -> Result<(), Failure> {
                 // What runs is worth more than what cannot be read.
                 Err(failure) => {
                     failure.report();
-                    eprintln!("the cameras go on as they are");
+                    say("the cameras go on as they are");
                 }
             },
             Some(ended) = fleet.readers.join_next_with_id() => fleet.ended(ended),
             () = sleep_until(retry_at) => fleet.retry(),
-            _ = redraw.tick() => match &mut screen {
+            _ = redraw.tick() => match screen {
                 Some(screen) => screen.draw(&[fleet.line()]),
                 None => eprintln!("{}", fleet.line()),
             },
         }
     }
-    if let Some(screen) = &mut screen {
+    if let Some(screen) = screen {
         screen.clear();
     }
     let line = fleet.line();
@@ -194,10 +194,14 @@ impl Running {
             self.views.remove(id);
         }
         match is_first {
-            true if started == 0 => eprintln!("no camera of the file is this machine's"),
-            true => eprintln!("{} to read", count(started, "camera")),
+            true if started == 0 => say("no camera of the file is this machine's"),
+            true => say(format_args!("{} to read", count(started, "camera"))),
             false => {
-                eprintln!("read again: {} as before, {started} begun, {} ended", count(kept, "camera"), old.len());
+                say(format_args!(
+                    "read again: {} as before, {started} begun, {} ended",
+                    count(kept, "camera"),
+                    old.len()
+                ));
             }
         }
     }
@@ -220,7 +224,7 @@ impl Running {
                 member.reader = Some(self.readers.spawn(task).id());
             }
             Err(failure) => {
-                eprintln!("camera {id} does not start");
+                say(format_args!("camera {id} does not start"));
                 failure.report();
                 member.retry_at = Some(Instant::now() + RETRY);
             }

@@ -9,6 +9,7 @@ use kvs_hls::Frame;
 
 use super::grid::{LOOK_AHEAD, Rate};
 use super::{FrameWriter, Sink};
+use crate::display::say;
 
 pub struct Y4m {
     sink: Sink,
@@ -28,11 +29,11 @@ impl Y4m {
         let times: Vec<_> = held.iter().map(|frame| frame.meta().pts).collect();
         let rate = Rate::of(&times).unwrap_or_else(|| {
             let mean = Rate::mean(&times);
-            eprintln!(
+            say(format_args!(
                 "frames come unevenly, y4m has one rate for all: {:.3} a second, the mean of the first {}",
                 mean.numerator as f64 / mean.denominator as f64,
                 times.len()
-            );
+            ));
             mean
         });
         let (width, height) = (first.width(), first.height());
