@@ -5,6 +5,8 @@ use std::io::{self, IsTerminal, Write, stderr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::failure::Failure;
+
 /// Between two drawings.
 pub const REDRAW_EVERY: Duration = Duration::from_millis(250);
 
@@ -113,6 +115,16 @@ impl Screen {
 /// Writes a line to standard error, in place of those that are drawn there: they are drawn again below.
 pub fn say(line: impl Display) {
     let _ = Words.write_all(format!("{line}\n").as_bytes());
+}
+
+/// Writes to standard output. Who reads it may have seen enough.
+pub fn print(text: &[u8]) -> Result<(), Failure> {
+    match io::stdout().write_all(text).and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::io("cannot write to standard output", error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Standard error, for what is said and logged.

@@ -1,22 +1,19 @@
 //! Completions for shells and manual pages, from the command line's own description.
 
 use std::fs;
-use std::io::{self, Write};
 use std::path::Path;
 
 use clap::CommandFactory;
 use clap_complete::Shell;
 
 use crate::args::Args;
+use crate::display::print;
 use crate::failure::Failure;
 
 pub fn completions(shell: Shell) -> Result<(), Failure> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Args::command(), "kvs-hls", &mut text);
-    match io::stdout().write_all(&text) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::io("cannot write completions", error)),
-        _ => Ok(()),
-    }
+    print(&text)
 }
 
 pub fn manual(directory: &Path) -> Result<(), Failure> {

@@ -2,8 +2,6 @@
 //!
 //! Goes as far as it can: what cannot be decoded is still described, with the reason.
 
-use std::io::Write;
-
 use bytes::Bytes;
 use jiff::Timestamp;
 use kvs_hls::decode::ColorSpace;
@@ -17,7 +15,7 @@ use kvs_hls::{Config, Error, Limits, SecretUrl, SessionProvider, SessionRequest,
 use serde_json::{Value, json};
 
 use crate::args::ProbeArgs;
-use crate::display::{Style, bit_rate, count};
+use crate::display::{Style, bit_rate, count, print};
 use crate::failure::{Failure, hint};
 use crate::report::{Report, Section};
 use crate::stop::Stop;
@@ -56,12 +54,7 @@ pub async fn run(args: ProbeArgs) -> Result<(), Failure> {
         }
     }
     let text = if args.json { format!("{:#}\n", probe.report.json()) } else { probe.report.text(Style::of_stdout()) };
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::io("cannot write to standard output", error))
-        }
-        _ => Ok(()),
-    }
+    print(text.as_bytes())
 }
 
 /// Why looking ended before its time.

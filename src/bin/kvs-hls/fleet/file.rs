@@ -32,10 +32,13 @@ pub struct Camera {
 }
 
 impl Camera {
-    /// One that no other camera can share: pictures have names of their own in a directory, messages are told apart.
-    fn writes_a_file(&self) -> bool {
+    /// The file or directory that no other camera may share: what they write would be mixed, or replace each other.
+    /// Messages are told apart, devices keep nothing.
+    fn own_place(&self) -> Option<&Path> {
         let CameraOptions { write, out, .. } = &self.options;
-        !matches!(write, Format::None | Format::Jpeg | Format::Png) && !is_nats(out) && !out.starts_with("/dev")
+        let is_device = out.starts_with("/dev") && !out.starts_with("/dev/shm");
+        let is_own = *write != Format::None && !is_nats(out) && !is_device;
+        is_own.then(|| out.strip_prefix(".").unwrap_or(out))
     }
 }
 
@@ -60,7 +63,15 @@ pub fn read(path: &Path) -> Result<Vec<Camera>, Failure> {
         .map_err(|complaints| Failure::usage(complaints.join("\n       ")))
 }
 
-type Settings<'a> = BTreeMap<&'a str, &'a Spanned<DeValue<'a>>>;
+/// By the option that each is: a default and what overrides it may be spelled differently.
+type Settings<'a> = BTreeMap<String, Setting<'a>>;
+
+#[derive(Clone, Copy)]
+struct Setting<'a> {
+    /// As it is written.
+    key: &'a str,
+    value: &'a Spanned<DeValue<'a>>,
+}
 
 struct File<'a> {
     name: String,
@@ -80,11 +91,22 @@ impl File<'_> {
             return Err(errors.iter().map(place).collect());
         }
         let mut complaints = Vec::new();
-        let mut complain = |place: &Range<usize>, text: String| complaints.push(self.complaint(place, text));
+        // A default that is wrong is wrong for each camera.
+        let mut complain = |place: &Range<usize>, text: String| {
+            let complaint = self.complaint(place, text);
+            if !complaints.contains(&complaint) {
+                complaints.push(complaint);
+            }
+        };
         let (mut defaults, mut tables) = (Settings::new(), Vec::new());
         for (key, value) in root.get_ref() {
             match (key.get_ref().as_ref(), value.get_ref()) {
-                ("defaults", DeValue::Table(table)) => defaults = settings(table),
+                ("defaults", DeValue::Table(table)) => {
+                    defaults = settings(table, &mut complain);
+                    if let Some(id) = defaults.remove("id") {
+                        complain(&id.value.span(), "id: each camera has its own".into());
+                    }
+                }
                 ("camera", DeValue::Array(array)) => tables.extend(array.iter()),
                 ("defaults" | "camera", _) => {
                     complain(&key.span(), "[defaults] and [[camera]] are written so, as tables".into());
@@ -103,24 +125,32 @@ impl File<'_> {
                 complain(&table.span(), "[[camera]] is written so, as a table".into());
                 continue;
             };
-            let own = settings(own);
+            let own = settings(own, &mut complain);
             let mut all = defaults.clone();
             if own.contains_key("url") {
-                all.retain(|key, _| *key != "stream" && !is_of_kinesis(key));
+                all.retain(|name, _| name != "stream" && !is_of_kinesis(name));
             }
-            all.extend(own);
+            if own.get("playback").is_some_and(|setting| setting.value.get_ref().as_str() == Some("live")) {
+                all.retain(|name, _| name != "start" && name != "end");
+            }
+            all.extend(own.clone());
             match camera(&all, &table.span()) {
                 Ok(camera) if !ids.insert(camera.id.clone()) => {
                     complain(&table.span(), format!("id: \"{}\" twice", camera.id));
                 }
-                Ok(camera) if camera.writes_a_file() && !outs.insert(camera.options.out.clone()) => {
+                Ok(camera) if camera.own_place().is_some_and(|place| !outs.insert(place.to_owned())) => {
                     let out = camera.options.out.display();
                     complain(
                         &table.span(),
                         format!("out: \"{out}\" is another camera's too; \"{{id}}\" in it keeps them apart"),
                     );
                 }
-                Ok(camera) => cameras.push(camera),
+                Ok(camera) => match own.get("out") {
+                    Some(out) if !camera.options.is_written() => {
+                        complain(&out.value.span(), "out: nothing is written there without `write`".into());
+                    }
+                    _ => cameras.push(camera),
+                },
                 Err(all) => all.into_iter().for_each(|(place, text)| complain(&place, text)),
             }
         }
@@ -128,14 +158,21 @@ impl File<'_> {
     }
 }
 
-/// Whether a key has a meaning for streams of Kinesis Video Streams only: as a default it does not reach a URL.
-fn is_of_kinesis(key: &str) -> bool {
+/// Whether an option has a meaning for streams of Kinesis Video Streams only: as a default it does not reach a URL.
+fn is_of_kinesis(name: &str) -> bool {
     let options = Kinesis::augment_args(clap::Command::new("kinesis"));
-    options.get_arguments().any(|arg| arg.get_long() == Some(&option_of(key)))
+    options.get_arguments().any(|arg| arg.get_long() == Some(name))
 }
 
-fn settings<'a>(table: &'a DeTable<'a>) -> Settings<'a> {
-    table.iter().map(|(key, value)| (key.get_ref().as_ref(), value)).collect()
+fn settings<'a>(table: &'a DeTable<'a>, complain: &mut impl FnMut(&Range<usize>, String)) -> Settings<'a> {
+    let mut settings = Settings::new();
+    for (key, value) in table {
+        let setting = Setting { key: key.get_ref().as_ref(), value };
+        if let Some(other) = settings.insert(option_of(setting.key), setting) {
+            complain(&key.span(), format!("{}: the same key as {}", setting.key, other.key));
+        }
+    }
+    settings
 }
 
 /// Where something is wrong, and what.
@@ -144,7 +181,7 @@ type Complaint = (Range<usize>, String);
 /// The camera of these settings, looked at as closely as without asking anybody can be.
 fn camera(settings: &Settings<'_>, place: &Range<usize>) -> Result<Camera, Vec<Complaint>> {
     let mut complaints = Vec::new();
-    let id = match settings.get("id").map(|value| (value.get_ref(), value.span())) {
+    let id = match settings.get("id").map(|id| (id.value.get_ref(), id.value.span())) {
         Some((DeValue::String(id), _)) if is_id(id) => Ok(id.to_string()),
         Some((_, place)) => Err((place, "id: a text of up to 100 letters, digits and ._- is allowed")),
         None => Err((place.clone(), "id: missing; it names the camera in metrics, logs and files")),
@@ -153,23 +190,23 @@ fn camera(settings: &Settings<'_>, place: &Range<usize>) -> Result<Camera, Vec<C
         complaints.push((place, text.into()));
         String::new()
     });
-    let place_of = |name: &str| {
-        let setting = settings.iter().find(|(key, _)| option_of(key) == option_of(name));
-        setting.map_or(place.clone(), |(_, value)| value.span())
-    };
+    let place_of = |name: &str| settings.get(&option_of(name)).map_or(place.clone(), |setting| setting.value.span());
     let options = Words::command();
     let mut words = Vec::new();
-    for (key, value) in settings.iter().filter(|(key, _)| **key != "id") {
-        let name = option_of(key);
-        let Some(option) = options.get_arguments().find(|option| option.get_long() == Some(&name)) else {
-            complaints.push((value.span(), format!("{key}: unknown key{}", meant(&name))));
+    for (name, &Setting { key, value }) in settings.iter().filter(|(name, _)| *name != "id") {
+        let Some(option) = options.get_arguments().find(|option| option.get_long() == Some(name)) else {
+            complaints.push((value.span(), format!("{key}: unknown key{}", meant(name))));
             continue;
         };
         let is_switch = !option.get_action().takes_values();
         match value.get_ref() {
             DeValue::Boolean(true) if is_switch => words.push(format!("--{name}")),
             DeValue::Boolean(false) if is_switch => {}
+            DeValue::String(text) if name == "url" && text == "-" => {
+                complaints.push((value.span(), "url: \"-\" is for the command line; a file has the URL itself".into()));
+            }
             DeValue::String(text) if !is_switch => words.push(format!("--{name}={}", text.replace("{id}", &id))),
+            DeValue::Datetime(time) if !is_switch => words.push(format!("--{name}={time}")),
             DeValue::Integer(number) if !is_switch => words.push(format!("--{name}={}", number.as_str())),
             DeValue::Float(number) if !is_switch => words.push(format!("--{name}={}", number.as_str())),
             other => {
@@ -240,9 +277,14 @@ fn told(error: &clap::Error) -> (Option<String>, String) {
     let key = text(ContextKind::InvalidArg).map(|option| option_of(&option));
     let value = text(ContextKind::InvalidValue).unwrap_or_default();
     let said = match (error.kind(), &key, std::error::Error::source(error), error.get(ContextKind::ValidValue)) {
-        (Kind::MissingRequiredArgument, ..) if error.to_string().contains("<--url") => {
-            "neither url nor stream: one of both is needed".into()
-        }
+        (Kind::MissingRequiredArgument, ..) => match error.get(ContextKind::InvalidArg) {
+            Some(ContextValue::Strings(missing)) if !missing.iter().any(|option| option.contains("--url")) => {
+                let keys: Vec<_> =
+                    missing.iter().map(|option| option_of(option.split(' ').next().unwrap_or_default())).collect();
+                format!("{}: missing", keys.join(", "))
+            }
+            _ => "neither url nor stream: one of both is needed".into(),
+        },
         (Kind::ArgumentConflict, Some(key), ..) => {
             let other = text(ContextKind::PriorArg).map_or_else(|| "another key".into(), |other| option_of(&other));
             format!("{key}: not together with {other}")
@@ -281,6 +323,21 @@ mod tests {
         assert!(cameras[1].options.reading.isolate && !cameras[0].options.reading.isolate);
         assert_eq!(cameras[1].options.out, Path::new("shots/b"));
         assert_eq!(cameras[0].options.reading.buffer_frames, 2);
+    }
+
+    #[test]
+    fn defaults_are_overridden_in_either_spelling_and_by_what_excludes_them() {
+        let cameras = parse(
+            "[defaults]\nregion = \"us-east-1\"\nsession_duration = \"1h\"\nplayback = \"on-demand\"\n\
+             start = 2026-01-31T12:00:00Z\nend = \"2026-01-31T13:00:00Z\"\n\
+             [[camera]]\nid = \"a\"\nstream = \"a\"\nsession-duration = \"2h\"\n\
+             [[camera]]\nid = \"b\"\nstream = \"b\"\nplayback = \"live\"\n",
+        )
+        .unwrap();
+        let has = |index: usize, word: &str| cameras[index].words.iter().any(|own| own == word);
+        assert!(has(0, "--session-duration=2h") && !has(0, "--session-duration=1h"));
+        assert!(has(0, "--start=2026-01-31T12:00:00Z") && has(1, "--session-duration=1h"));
+        assert!(!cameras[1].words.iter().any(|word| word.starts_with("--start") || word.starts_with("--end")));
     }
 
     #[test]
@@ -324,6 +381,20 @@ mod tests {
                 "c.toml:7: out: \"x\" is another camera's too",
             ),
             (&format!("{camera}stream = \"b\"\n"), "not together with"),
+            (
+                &format!(
+                    "[defaults]\nwrite = \"jpeg\"\n{camera}out = \"x/y\"\n[[camera]]\nid = \"b\"\nurl = \"http://h/b\"\nout = \"./x/./y\"\n"
+                ),
+                "c.toml:7: out: \"./x/./y\" is another camera's too",
+            ),
+            (&format!("{camera}out = \"x\"\n"), "c.toml:4: out: nothing is written there"),
+            (&format!("[defaults]\nid = \"x\"\n{camera}"), "c.toml:2: id: each camera has its own"),
+            (&format!("{camera}live-edge = 2\nlive_edge = 3\n"), "c.toml:5: live_edge: the same key as live-edge"),
+            ("[[camera]]\nid = \"a\"\nurl = \"-\"\n", "c.toml:3: url: \"-\" is for the command line"),
+            (
+                "[[camera]]\nid = \"a\"\nstream = \"s\"\nplayback = \"on-demand\"\nend = 2026-01-31T12:00:00Z\n",
+                "c.toml:1: start: missing",
+            ),
             ("[[camera]]\nid = \"a\"\nurl = \"ftp://h?CiSecret\"\n", "c.toml:3: url with scheme \"ftp\""),
         ] {
             let complaints = parse(text).unwrap_err();
@@ -334,6 +405,8 @@ mod tests {
         assert_eq!(both.len(), 2, "all are told at once: {both:#?}");
         let all = parse(&format!("{camera}size = \"big\"\nselct = 1\nvariant = \"best\"\nisolate = 3\n")).unwrap_err();
         assert_eq!(all.len(), 4, "those of one camera too: {all:#?}");
+        let once = parse(&format!("[defaults]\nselct = 1\n{camera}[[camera]]\nid = \"b\"\nurl = \"http://h/b\"\n"));
+        assert_eq!(once.unwrap_err().len(), 1, "a default is told of once");
     }
 
     #[test]

@@ -7,18 +7,19 @@ mod shard;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use kvs_hls::Fleet;
 use prometheus::{IntCounterVec, Registry, register_int_counter_vec_with_registry};
 use serde_json::json;
 use tokio::task::{Id, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
 
 pub use shard::Shard;
 
 use crate::args::{FleetArgs, MAX_DURATION};
-use crate::display::{REDRAW_EVERY, Screen, count, say};
+use crate::display::{REDRAW_EVERY, Screen, count, print, say};
 use crate::failure::Failure;
 use crate::stop::{Reload, Stop};
 use crate::summary;
@@ -31,19 +32,19 @@ use reader::{Ended, read};
 const RETRY: Duration = Duration::from_secs(60);
 /// Calls of GetDataEndpoint a second of all machines together: the account's quota is 300.
 const ENDPOINT_CALLS: u32 = 250;
+/// So long is waited for what is still written at the end: longer than a server of messages is tried, less than Kubernetes waits.
+const FINISH: Duration = Duration::from_secs(20);
 /// Between two lines where nothing can be drawn over.
 const PLAIN_EVERY: Duration = Duration::from_secs(60);
 
 pub async fn run(args: FleetArgs) -> Result<(), Failure> {
     let Some(path) = args.file.as_deref().filter(|_| !args.example) else {
-        print!("{}", file::EXAMPLE);
-        return Ok(());
+        return print(file::EXAMPLE.as_bytes());
     };
     let cameras = listed(path, &args)?;
     if args.check {
-        for camera in &cameras {
-            println!("{:20}  {}", camera.id, camera.options.source);
-        }
+        let lines = cameras.iter().map(|camera| format!("{:20}  {}\n", camera.id, camera.options.source));
+        print(lines.collect::<String>().as_bytes())?;
         eprintln!("{}: {}, all options are right", path.display(), count(cameras.len() as u64, "camera"));
         return Ok(());
     }
@@ -126,6 +127,8 @@ struct Member {
     /// The task that reads it; `None` once it has ended.
     reader: Option<Id>,
     retry_at: Option<Instant>,
+    /// Set when it is to end.
+    is_stopped: Arc<AtomicBool>,
     story: Story,
 }
 
@@ -213,14 +216,16 @@ impl Running {
             let source = self.fleet.camera(&id);
             Ok((frames, source))
         });
-        let mut member = Member { view: Arc::default(), camera, reader: None, retry_at: None, story };
+        let is_stopped = Arc::default();
+        let mut member = Member { view: Arc::default(), camera, reader: None, retry_at: None, is_stopped, story };
         match begun {
             Ok((frames, source)) => {
                 if let Some(source) = &source {
                     member.view = self.views.add(source);
                 }
                 let unwritten = member.camera.options.is_written().then(|| self.unwritten.with_label_values(&[&id]));
-                let task = read(frames, member.camera.clone(), member.view.clone(), unwritten);
+                let task =
+                    read(frames, member.camera.clone(), member.view.clone(), unwritten, member.is_stopped.clone());
                 member.reader = Some(self.readers.spawn(task).id());
             }
             Err(failure) => {
@@ -235,6 +240,7 @@ impl Running {
     /// Stops a camera and forgets its counters, so that its name is free.
     fn end(&self, id: &str, member: &Member) {
         member.view.forget_source();
+        member.is_stopped.store(true, Ordering::Relaxed);
         self.fleet.remove(id);
         let _ = self.unwritten.remove_label_values(&[id]); // there is none where nothing is written
     }
@@ -321,13 +327,20 @@ impl Running {
             if let Some(stats) = stats {
                 member.view.note("state", format!("stopped after {}", count(stats.frames, "frame")));
             }
+            member.is_stopped.store(true, Ordering::Relaxed);
             self.fleet.remove(id);
         }
-        while let Some(ended) = self.readers.join_next_with_id().await {
+        let deadline = Instant::now() + FINISH;
+        while let Ok(Some(ended)) = timeout_at(deadline, self.readers.join_next_with_id()).await {
             let Ok((id, ended)) = ended else { continue };
             if let Some(member) = self.cameras.values_mut().find(|member| member.reader == Some(id)) {
                 member.story.add(&Ended { error: None, ..ended });
+                member.reader = None;
             }
+        }
+        for (id, member) in self.cameras.iter().filter(|(_, member)| member.reader.is_some()) {
+            let out = member.camera.options.out.display();
+            tracing::error!(camera = %id, "frames are not written to the end: {out} takes nothing");
         }
         let cameras = self.cameras.iter().map(|(id, member)| {
             let mut tile = member.view.tile(id);

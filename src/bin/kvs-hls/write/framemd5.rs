@@ -119,4 +119,12 @@ impl FrameWriter for FrameMd5 {
         }
         self.sink.flush()
     }
+
+    fn unsettled(&self) -> u64 {
+        match &self.state {
+            State::Looking(lines) => lines.len() as u64,
+            State::Counting(_) => 0,
+            State::Measuring { held, .. } => held.is_some().into(),
+        }
+    }
 }

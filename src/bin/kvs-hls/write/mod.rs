@@ -44,6 +44,20 @@ pub fn open(path: &Path) -> Result<Sink, Failure> {
     Ok(Box::new(BufWriter::new(file)))
 }
 
+/// Who opens a named pipe waits until somebody reads it. This fails instead; what it gives keeps the pipe open until it has been
+/// opened for good. `None` for any other file.
+#[cfg(unix)]
+pub fn pipe(path: &Path) -> io::Result<Option<tokio::net::unix::pipe::Sender>> {
+    use std::os::unix::fs::FileTypeExt;
+    let is_pipe = fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
+    is_pipe.then(|| tokio::net::unix::pipe::OpenOptions::new().open_sender(path)).transpose()
+}
+
+#[cfg(not(unix))]
+pub fn pipe(_: &Path) -> io::Result<Option<()>> {
+    Ok(None)
+}
+
 /// Opens a file for lines to be added to those of earlier runs.
 fn append(path: &Path) -> Result<Sink, Failure> {
     let cannot = |error| Failure::unwritable(path, error);

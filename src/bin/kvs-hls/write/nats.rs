@@ -5,7 +5,7 @@
 //! | body | the picture, the pixels or the line of JSON |
 //! | `Content-Type` | `image/jpeg`, `image/png`, `application/octet-stream` or `application/json` |
 //! | `Kvs-Hls-Frame` | the line of JSON: camera, capture time, size, what is missing before it |
-//! | `Nats-Msg-Id` | subject and capture time: the same frame sent twice is stored once |
+//! | `Nats-Msg-Id` | subject, camera and capture time: the same frame sent twice is stored once |
 //!
 //! Messages on their way are few. When the server is slow or away, the camera waits, and its `delivery` says what becomes
 //! of the frames that come meanwhile.
@@ -185,7 +185,7 @@ impl Nats {
         if let Ok(time) = time.map(|time| time.as_nanos())
             && !frame.meta().is_synthetic
         {
-            headers.insert(header::NATS_MESSAGE_ID, format!("{}:{time}", self.address.subject));
+            headers.insert(header::NATS_MESSAGE_ID, format!("{}:{}:{time}", self.address.subject, self.camera));
         }
         Ok(Message { headers, body, answer: None })
     }

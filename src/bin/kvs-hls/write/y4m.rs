@@ -25,6 +25,10 @@ impl Y4m {
 
     fn start(&mut self) -> io::Result<()> {
         let Some(held) = self.held.take() else { return Ok(()) };
+        self.begin(&held).inspect_err(|_| self.held = Some(held))
+    }
+
+    fn begin(&mut self, held: &[Frame]) -> io::Result<()> {
         let Some(first) = held.first() else { return Ok(()) };
         let times: Vec<_> = held.iter().map(|frame| frame.meta().pts).collect();
         let rate = Rate::of(&times).unwrap_or_else(|| {
@@ -78,5 +82,9 @@ impl FrameWriter for Y4m {
     fn finish(&mut self) -> io::Result<()> {
         self.start()?;
         self.sink.flush()
+    }
+
+    fn unsettled(&self) -> u64 {
+        self.held.as_ref().map_or(0, |held| held.len() as u64)
     }
 }
