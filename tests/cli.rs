@@ -305,6 +305,12 @@ fn wrong_usage_is_told_and_is_2() {
         (&["frames", "--url", "http://host", "--write", "png"], &["--out DIR"]),
         (&["frames", "--url", "http://host", "--write", "raw", "--summary-json", "-"], &["give one of them a file"]),
         (&["simulate", "--window", "0"], &["window"]),
+        (&["simulate", "--fleet", "Cargo.toml"], &["Cargo.toml: that file is another's"]),
+        (&["fleet", "--preview", "cameras.toml"], &["a file before the option"]),
+        (
+            &["demo", "--preview", "0", "--preview-remote"],
+            &["--preview at 127.0.0.1, where other machines cannot come"],
+        ),
         (&["fleet", "none/cameras.toml"], &["no file none/cameras.toml", "fleet --example > none/cameras.toml"]),
         (&["frames", "--url", "http://host", "--stream", "a"], &["cannot be used with"]),
         (&["frames", "--stream", "a/b"], &["stream", "a/b"]),

@@ -135,8 +135,9 @@ fn frames_go_to_files_and_pipes_and_a_reader_that_goes_away_ends_nothing() {
     }
     let shots = folder.join("shots/pictures");
     until("pictures", || (fs::read_dir(&shots).ok()?.count() > 3).then_some(()));
-    for shot in fs::read_dir(&shots).unwrap() {
-        let name = shot.unwrap().file_name().into_string().unwrap();
+    let names = fs::read_dir(&shots).unwrap().map(|shot| shot.unwrap().file_name().into_string().unwrap());
+    // One that is being written has no name yet.
+    for name in names.filter(|name| !name.starts_with('.')) {
         assert!(name.ends_with(".jpg") && name.starts_with("20") && name.contains("Z_0"), "{name}");
     }
     let unwritten = |camera| counter(&address, "kvs_hls_frames_unwritten_total", camera).unwrap();
@@ -146,6 +147,52 @@ fn frames_go_to_files_and_pipes_and_a_reader_that_goes_away_ends_nothing() {
     assert!(said.iter().any(|line| line.contains("has gone")), "{said:#?}");
     let mut fleet = fleet;
     assert_eq!(fleet.0.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_does_not_hold_up_the_end() {
+    let folder = scratch("unread");
+    let (_camera, url) = simulate(&[]);
+    assert!(Command::new("mkfifo").arg(folder.join("pipe")).status().unwrap().success());
+    fs::write(folder.join("cameras.toml"), entry("pipe", &url, "write = \"raw\"\nout = \"pipe\"")).unwrap();
+    let (mut fleet, mut said) = fleet(&folder, &["--metrics", "0"]);
+    let address = said.find_map(|line| address_in(&line.unwrap(), "metrics")).unwrap();
+    until("a frame", || (frames(&address, "pipe")? > 0).then_some(()));
+    fleet.signal("-TERM");
+    until("the end", || fleet.0.try_wait().unwrap().map(|status| assert_eq!(status.code(), Some(0))));
+}
+
+#[test]
+fn frames_that_wait_to_be_written_are_counted_when_they_cannot_be() {
+    let folder = scratch("full");
+    let (_camera, url) = simulate(&[]);
+    let cameras = ["y4m", "framemd5"]
+        .map(|write| entry(write, &url, &format!("write = \"{write}\"\nout = \"/dev/full\"\nsize = \"exact:16x16\"")));
+    fs::write(folder.join("cameras.toml"), cameras.concat()).unwrap();
+    let (mut fleet, _said) = fleet(&folder, &["--duration", "3s", "--summary-json", "summary.json"]);
+    assert_eq!(fleet.0.wait().unwrap().code(), Some(1));
+    let summary: Value = serde_json::from_str(&fs::read_to_string(folder.join("summary.json")).unwrap()).unwrap();
+    for camera in summary["cameras"].as_array().unwrap() {
+        let run = &camera["runs"][0];
+        assert!(run["frames"].as_u64().unwrap() > 10 && run["frames_unwritten"] == run["frames"], "{summary:#}");
+    }
+}
+
+#[test]
+fn many_cameras_that_write_hold_up_no_other() {
+    let folder = scratch("many");
+    let (_camera, url) = simulate(&[]);
+    // More than a runtime has threads for what blocks.
+    let dead = (0..520).map(|number| {
+        entry(&format!("dead-{number}"), "http://127.0.0.1:1/a.m3u8", "write = \"json\"\nout = \"/dev/null\"")
+    });
+    let live = entry("live", &url, "write = \"json\"\nout = \"live.jsonl\"");
+    fs::write(folder.join("cameras.toml"), dead.chain([live]).collect::<String>()).unwrap();
+    let (fleet, mut said) = fleet(&folder, &["--metrics", "0", "--log", "off"]);
+    let address = said.find_map(|line| address_in(&line.unwrap(), "metrics")).unwrap();
+    until("frames of the last camera", || (frames(&address, "live")? > 10).then_some(()));
+    assert!(fs::metadata(folder.join("live.jsonl")).unwrap().len() > 0);
+    drop(fleet);
 }
 
 #[test]
@@ -204,7 +251,15 @@ fn the_file_is_checked_and_shared_out() {
         "{told:?}"
     );
     let (code, _, words) = run(&["nothing.toml"]);
-    assert!(code == Some(1) && words.contains("nothing.toml"), "{words}");
+    assert!(code == Some(2) && words.contains("no file nothing.toml"), "{words}");
+    let mut unread = program()
+        .current_dir(&folder)
+        .args(["fleet", "cameras.toml", "--check"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(unread.stdout.take());
+    assert_eq!(unread.wait().unwrap().code(), Some(0), "who reads may have seen enough");
     let (code, example, _) = run(&["--example"]);
     fs::write(folder.join("example.toml"), example).unwrap();
     assert_eq!((code, run(&["example.toml", "--check"]).0), (Some(0), Some(0)));

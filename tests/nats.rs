@@ -144,6 +144,26 @@ fn frames(url: &str, args: &[&str]) -> Output {
 }
 
 #[tokio::test]
+async fn cameras_that_share_a_subject_are_told_apart() {
+    let Some(mut server) = Server::new("shared", &["-js"]) else { return };
+    server.start().await;
+    let (_camera, url) = simulate(&[]);
+    let more = format!(
+        "write = \"json\"\n[[camera]]\nid = \"gate\"\nurl = \"{url}\"\nwrite = \"json\"\nout = \"{0}\"",
+        server.out("frames.yard")
+    );
+    let fleet = fleet(&server, &url, &more);
+    let jetstream = server.jetstream().await;
+    until("frames", async || (stored(&jetstream, "frames").await > 60).then_some(())).await;
+    let (said, _) = end(fleet, &server);
+    assert!(!said.contains("not written"), "{said}");
+    let summary: Value =
+        serde_json::from_str(&fs::read_to_string(server.folder.join("summary.json")).unwrap()).unwrap();
+    let read = |index: usize| summary["cameras"][index]["runs"][0]["frames"].as_u64().unwrap();
+    assert_eq!(stored(&jetstream, "frames").await, read(0) + read(1), "the same pictures of two cameras");
+}
+
+#[tokio::test]
 async fn each_frame_is_stored_once_though_the_server_dies() {
     let Some(mut server) = Server::new("dies", &["-js"]) else { return };
     server.start().await;

@@ -166,7 +166,9 @@ fn beyond_this_machine_a_token_is_needed() {
     assert_eq!(with("Authorization", &format!("Bearer {TOKEN}")), 200);
     assert_eq!(with("Authorization", "Bearer a-token-that-nobody-guessed"), 401);
     assert_eq!(with("Cookie", "kvs_hls_preview="), 401);
-    assert_eq!(ask(&address, "POST /login", &[], "token=wrong").status, 401);
+    let wrong = ask(&address, "POST /login", &[], "token=wrong");
+    assert!(wrong.status == 401 && String::from_utf8_lossy(&wrong.body).contains("<p role=\"alert\">"));
+    assert!(!String::from_utf8_lossy(&page.body).contains("<p role=\"alert\">"));
     let entered = ask(&address, "POST /login", &[], &format!("token={TOKEN}"));
     assert!(entered.status == 303 && entered.headers.contains("httponly; samesite=strict"), "{}", entered.headers);
     let cookie = entered.headers.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();

@@ -14,6 +14,9 @@ use crate::stop::Stop;
 /// How far random faults reach.
 const RANDOM_FAULTS: Duration = Duration::from_secs(24 * 3600);
 
+/// The first line of the fleet's file, which is written over the next time.
+const FLEET: &str = "# Written by `kvs-hls simulate`; its cameras end with it.";
+
 pub async fn run(args: SimulateArgs) -> Result<(), Failure> {
     let mut stop = Stop::listen();
     let recording = args.video.as_ref().map(Recording::open).transpose()?.map(Arc::new);
@@ -40,7 +43,14 @@ pub async fn run(args: SimulateArgs) -> Result<(), Failure> {
         let entry =
             |(url, number): (&String, usize)| format!("[[camera]]\nid = \"camera-{number}\"\nurl = \"{url}\"\n");
         let text: Vec<_> = urls.iter().zip(1..).map(entry).collect();
-        std::fs::write(path, text.join("\n")).map_err(|error| Failure::unwritable(path, error))?;
+        if std::fs::read_to_string(path).is_ok_and(|text| !text.starts_with(FLEET)) {
+            let path = path.display();
+            return Err(Failure::usage(format!(
+                "--fleet {path}: that file is another's and would be lost; give a new name"
+            )));
+        }
+        std::fs::write(path, format!("{FLEET}\n{}", text.join("\n")))
+            .map_err(|error| Failure::unwritable(path, error))?;
     }
     let mut stdout = std::io::stdout().lock();
     // Nobody may be reading: the camera runs all the same.

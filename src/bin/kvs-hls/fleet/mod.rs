@@ -19,12 +19,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at
 pub use shard::Shard;
 
 use crate::args::{FleetArgs, MAX_DURATION};
+use crate::camera;
 use crate::display::{REDRAW_EVERY, Screen, count, print, say};
 use crate::failure::Failure;
+use crate::serve::Served;
 use crate::stop::{Reload, Stop};
 use crate::summary;
 use crate::view::{View, Views};
-use crate::{camera, serve};
 use file::Camera;
 use reader::{Ended, read};
 
@@ -49,9 +50,10 @@ pub async fn run(args: FleetArgs) -> Result<(), Failure> {
         return Ok(());
     }
     let (mut stop, mut reload) = (Stop::listen(), Reload::listen());
+    let served = Served::bind(&args.serving).await?;
     let mut fleet = Running::start(&args)?;
     fleet.change(cameras);
-    serve::start(&args.serving, &fleet.registry, &fleet.views).await?;
+    served.start(&fleet.registry, &fleet.views)?;
 
     let deadline = Instant::now() + args.duration.unwrap_or(MAX_DURATION);
     let screen = Screen::of_stderr();

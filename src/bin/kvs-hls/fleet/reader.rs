@@ -118,7 +118,7 @@ impl Output {
         self.lose(lost);
         self.reopen_at = Some(now + REOPEN);
         if self.trouble.as_ref() != Some(&what) {
-            tracing::error!(camera = %self.camera.id, %what, "frames are not written; tried again each five seconds");
+            tracing::error!(camera = %self.camera.id, %what, "frames are not written; tried again every five seconds");
             self.view.note("error", what.clone());
             self.trouble = Some(what);
         }

@@ -34,6 +34,12 @@ impl Guard {
                  `openssl rand -hex 16`"
             )));
         }
+        if is_remote && is_own(address) {
+            return Err(Failure::usage(format!(
+                "--preview-remote with --preview at {address}, where other machines cannot come: add an address such as \
+                 --preview 0.0.0.0:8080"
+            )));
+        }
         let is_allowed = is_own(address) || is_remote && token.is_some();
         if !is_allowed {
             return Err(Failure::usage(format!(
@@ -94,6 +100,9 @@ pub async fn log_in(State(guard): State<Guard>, body: String) -> Response {
             ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response()
         }
         (_, None) => Redirect::to("/").into_response(),
-        _ => (StatusCode::UNAUTHORIZED, Html(include_str!("login.html"))).into_response(),
+        _ => {
+            let page = include_str!("login.html").replace(" hidden", "");
+            (StatusCode::UNAUTHORIZED, Html(page)).into_response()
+        }
     }
 }

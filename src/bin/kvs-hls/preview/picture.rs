@@ -12,37 +12,37 @@ use kvs_hls::{ColorMatrix, ColorRange, Frame, Output, PixelFormat};
 use crate::view::View;
 use crate::write::rgb;
 
-/// However many look, a camera's picture is encoded at most so often.
+/// However many look, a camera's picture is encoded at most so often in each width.
 const ENCODE_EVERY: Duration = Duration::from_millis(200);
 const QUALITY: u8 = 75;
-const WIDTHS: std::ops::RangeInclusive<usize> = 64..=1920;
+/// The widths that pictures come in: the next above the one asked for.
+const WIDTHS: [usize; 4] = [64, 320, 640, 1280];
 
-/// What was encoded last of a camera.
+/// What was encoded last of a camera, in each width.
 #[derive(Debug, Default)]
-pub struct Encoded(Mutex<Option<Last>>);
+pub struct Encoded(Mutex<[Option<Last>; WIDTHS.len()]>);
 
 #[derive(Debug)]
 struct Last {
     number: u64,
-    width: usize,
     at: Instant,
     jpeg: Vec<u8>,
 }
 
-/// The camera's last picture, at most so wide; `None` before the first.
+/// The camera's last picture, about so wide; `None` before the first.
 pub fn jpeg(view: &View, width: usize) -> Option<Vec<u8>> {
-    let width = width.clamp(*WIDTHS.start(), *WIDTHS.end());
+    let index = WIDTHS.iter().position(|&known| width <= known).unwrap_or(WIDTHS.len() - 1);
     let (number, frame) = view.picture()?;
     // Held while encoding: others who want the same wait for it.
-    let mut last = view.encoded.0.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(last) = &*last
-        && last.width == width
+    let mut all = view.encoded.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let (last, width) = (&mut all[index], WIDTHS[index]);
+    if let Some(last) = last
         && (last.number == number || last.at.elapsed() < ENCODE_EVERY)
     {
         return Some(last.jpeg.clone());
     }
     let jpeg = encode(&frame, width)?;
-    *last = Some(Last { number, width, at: Instant::now(), jpeg: jpeg.clone() });
+    *last = Some(Last { number, at: Instant::now(), jpeg: jpeg.clone() });
     Some(jpeg)
 }
 

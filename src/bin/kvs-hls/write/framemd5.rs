@@ -17,6 +17,7 @@ pub struct FrameMd5 {
     size: (usize, usize),
     /// Width and height of a pixel; 0 and 1 when unknown, as ffmpeg has it.
     sample_aspect_ratio: (u16, u16),
+    unsettled: u64,
 }
 
 enum State {
@@ -40,7 +41,7 @@ struct Line {
 
 impl FrameMd5 {
     pub fn new(sink: Sink) -> Self {
-        Self { sink, state: State::Looking(Vec::new()), size: (0, 0), sample_aspect_ratio: (0, 1) }
+        Self { sink, state: State::Looking(Vec::new()), size: (0, 0), sample_aspect_ratio: (0, 1), unsettled: 0 }
     }
 
     /// Decides on the time base and writes what was held back.
@@ -97,6 +98,7 @@ fn write_line(sink: &mut Sink, count: i64, duration: i64, line: &Line) -> io::Re
 
 impl FrameWriter for FrameMd5 {
     fn write(&mut self, frame: &Frame) -> io::Result<()> {
+        self.unsettled += 1;
         let data = frame.data();
         let hash = Md5::digest(data).iter().map(|byte| format!("{byte:02x}")).collect();
         if self.size == (0, 0) {
@@ -107,7 +109,13 @@ impl FrameWriter for FrameMd5 {
         if matches!(&self.state, State::Looking(lines) if lines.len() >= LOOK_AHEAD) {
             self.start()?;
         }
-        self.sink.flush()
+        self.sink.flush()?;
+        match &self.state {
+            State::Looking(_) => {}
+            State::Counting(_) => self.unsettled = 0,
+            State::Measuring { .. } => self.unsettled = 1,
+        }
+        Ok(())
     }
 
     fn finish(&mut self) -> io::Result<()> {
@@ -121,10 +129,6 @@ impl FrameWriter for FrameMd5 {
     }
 
     fn unsettled(&self) -> u64 {
-        match &self.state {
-            State::Looking(lines) => lines.len() as u64,
-            State::Counting(_) => 0,
-            State::Measuring { held, .. } => held.is_some().into(),
-        }
+        self.unsettled
     }
 }

@@ -1,6 +1,7 @@
 //! A PNG or JPEG file for each frame.
 
 use std::borrow::Cow;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -72,7 +73,16 @@ pub fn rgb(frame: &Frame) -> Option<Cow<'_, [u8]>> {
     }
 }
 
+/// Whoever watches the directory sees whole pictures only: one has its name once it is complete.
 fn save(frame: &Frame, format: ImageFormat, path: &Path) -> io::Result<()> {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    let part = path.with_file_name(name);
+    let written = write(frame, format, &part).and_then(|()| fs::rename(&part, path));
+    written.inspect_err(|_| _ = fs::remove_file(&part))
+}
+
+fn write(frame: &Frame, format: ImageFormat, path: &Path) -> io::Result<()> {
     let mut file = BufWriter::new(File::create(path)?);
     encode(frame, format, &mut file)?;
     file.flush()

@@ -16,19 +16,16 @@ pub struct Y4m {
     size: Option<(usize, usize)>,
     /// Frames that wait for the header; `None` after it.
     held: Option<Vec<Frame>>,
+    unsettled: u64,
 }
 
 impl Y4m {
     pub fn new(sink: Sink) -> Self {
-        Self { sink, size: None, held: Some(Vec::new()) }
+        Self { sink, size: None, held: Some(Vec::new()), unsettled: 0 }
     }
 
     fn start(&mut self) -> io::Result<()> {
         let Some(held) = self.held.take() else { return Ok(()) };
-        self.begin(&held).inspect_err(|_| self.held = Some(held))
-    }
-
-    fn begin(&mut self, held: &[Frame]) -> io::Result<()> {
         let Some(first) = held.first() else { return Ok(()) };
         let times: Vec<_> = held.iter().map(|frame| frame.meta().pts).collect();
         let rate = Rate::of(&times).unwrap_or_else(|| {
@@ -55,6 +52,7 @@ impl Y4m {
 
 impl FrameWriter for Y4m {
     fn write(&mut self, frame: &Frame) -> io::Result<()> {
+        self.unsettled += 1;
         let size = (frame.width(), frame.height());
         let (width, height) = *self.size.get_or_insert(size);
         if (width, height) != size {
@@ -76,7 +74,11 @@ impl FrameWriter for Y4m {
             }
             None => self.put(frame)?,
         }
-        self.sink.flush()
+        self.sink.flush()?;
+        if self.held.is_none() {
+            self.unsettled = 0;
+        }
+        Ok(())
     }
 
     fn finish(&mut self) -> io::Result<()> {
@@ -85,6 +87,6 @@ impl FrameWriter for Y4m {
     }
 
     fn unsettled(&self) -> u64 {
-        self.held.as_ref().map_or(0, |held| held.len() as u64)
+        self.unsettled
     }
 }
