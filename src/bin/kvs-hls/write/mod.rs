@@ -45,12 +45,19 @@ pub fn open(path: &Path) -> Result<Sink, Failure> {
 }
 
 /// Who opens a named pipe waits until somebody reads it. This fails instead; what it gives keeps the pipe open until it has been
-/// opened for good. `None` for any other file.
+/// opened for good. `None` for any other file, and for a pipe that cannot be opened at all: who opens it is told why.
 #[cfg(unix)]
 pub fn pipe(path: &Path) -> io::Result<Option<tokio::net::unix::pipe::Sender>> {
     use std::os::unix::fs::FileTypeExt;
-    let is_pipe = fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
-    is_pipe.then(|| tokio::net::unix::pipe::OpenOptions::new().open_sender(path)).transpose()
+    /// POSIX's errno for a pipe without a reader, the same number on all systems.
+    const ENXIO: i32 = 6;
+    if !fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo()) {
+        return Ok(None);
+    }
+    match tokio::net::unix::pipe::OpenOptions::new().open_sender(path) {
+        Err(error) if error.raw_os_error() != Some(ENXIO) => Ok(None),
+        opened => opened.map(Some),
+    }
 }
 
 #[cfg(not(unix))]
