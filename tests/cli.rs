@@ -311,6 +311,12 @@ fn wrong_usage_is_told_and_is_2() {
             &["demo", "--preview", "0", "--preview-remote"],
             &["--preview at 127.0.0.1, where other machines cannot come"],
         ),
+        (&["fleet", "http://host/a?CiVerySecretToken"], &["a URL where a file", "frames --url"]),
+        (&["frames", "--stream", "http://host/a?CiVerySecretToken"], &["stream of a URL"]),
+        (
+            &["frames", "--url", "http://host", "--hosts", "a.example"],
+            &["--hosts", "\"host\" is not among", "a.example"],
+        ),
         (&["fleet", "none/cameras.toml"], &["no file none/cameras.toml", "fleet --example > none/cameras.toml"]),
         (&["frames", "--url", "http://host", "--stream", "a"], &["cannot be used with"]),
         (&["frames", "--stream", "a/b"], &["stream", "a/b"]),
@@ -621,6 +627,20 @@ fn completions_and_manual_pages_know_the_commands() {
         assert!(completions.contains("simulate") && completions.contains("preview-remote"), "{shell}");
         assert!(!completions.contains("decoder's process"), "{shell} offers what is hidden");
     }
+    // What bash itself offers.
+    let offered = |words: &str, last: usize| {
+        let script = format!(
+            "source <({} completions bash); COMP_WORDS=({words}); COMP_CWORD={last}; \
+             _kvs-hls kvs-hls \"${{COMP_WORDS[{last}]}}\" \"${{COMP_WORDS[{}]}}\"; echo \"${{COMPREPLY[@]}}\"",
+            env!("CARGO_BIN_EXE_kvs-hls"),
+            last - 1
+        );
+        let output = Command::new("bash").args(["-c", &script]).output().expect("bash");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    assert_eq!(offered("kvs-hls fra", 1), "frames");
+    assert_eq!(offered("kvs-hls frames --wri", 2), "--write");
+    assert_eq!(offered("kvs-hls frames --write fra", 3), "framemd5");
     let directory = scratch("man");
     run(&["man", directory.to_str().expect("UTF-8")]).expect(0);
     let page = |name: &str| fs::read_to_string(directory.join(name)).unwrap_or_else(|_| panic!("no {name}"));

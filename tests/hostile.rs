@@ -72,7 +72,7 @@ async fn a_host_that_is_not_allowed_is_named() {
     let source = source.hosts(".example.com".parse().unwrap()).build().unwrap();
     let (_, error) = read_all(&source).await;
     let text = chain(&error.unwrap());
-    assert!(text.contains("host \"127.0.0.1\", hosts is .example.com"), "{text}");
+    assert!(text.contains("host \"127.0.0.1\" is not among those allowed (hosts: .example.com)"), "{text}");
     assert!(!text.contains("CiSecret"), "{text}");
     let wrong = FrameSource::builder("x", FixedUrl::new("http://a/").unwrap()).hosts(HostPolicy::Only(Vec::new()));
     assert_eq!(wrong.build().unwrap_err().kind(), ErrorKind::Config);

@@ -91,7 +91,7 @@ impl Hosts {
         let host = url.host_str().unwrap_or_default();
         match &self.0 {
             Some(hosts) if !hosts.iter().any(|allowed| is_in(host, allowed)) => {
-                refused(format!("host \"{host}\", hosts is {}", hosts.join(",")))
+                refused(format!("host \"{host}\" is not among those allowed (hosts: {})", hosts.join(",")))
             }
             _ => Ok(()),
         }

@@ -365,7 +365,7 @@ impl Driver {
                 info!(reason = ?error, retry_in = wait(Some(retry_in)), "camera is silent");
                 self.shared.note(&error);
             }
-            Action::Silent(is_silent) => self.shared.set_silent(is_silent),
+            Action::Silent(since) => self.shared.set_silent(since),
             Action::Began { generation, time_origin, is_refresh } => {
                 self.sessions.began(generation).in_scope(|| info!(is_refresh, "session began"));
                 self.time_origin = time_origin;

@@ -373,7 +373,7 @@ impl Machine {
     fn silent(&mut self, since: Instant, out: &mut Vec<Action>) {
         if self.silent_since.is_none() {
             self.silent_since = Some(since);
-            out.push(Action::Silent(true));
+            out.push(Action::Silent(Some(since)));
         }
         self.healthy_since = None;
         self.is_connected_no_more(out);
@@ -531,7 +531,7 @@ impl Machine {
             self.last_start = last.estimated_start;
         }
         if is_news && self.silent_since.take().is_some() {
-            out.push(Action::Silent(false));
+            out.push(Action::Silent(None));
         }
         self.queue.extend(update.fresh, generation, gap_before);
         let lag = self.queue.lag();

@@ -158,9 +158,9 @@ impl Shared {
         self.queue.interrupt(state == ConnectionState::Reconnecting);
     }
 
-    pub(super) fn set_silent(&self, is_silent: bool) {
-        self.metrics.camera_silent.set(i64::from(is_silent));
-        lock(&self.latest).silent_since = is_silent.then(|| self.clock.now());
+    pub(super) fn set_silent(&self, since: Option<Instant>) {
+        self.metrics.camera_silent.set(since.is_some().into());
+        lock(&self.latest).silent_since = since;
     }
 
     /// A session is read from now on, in place of one that worked or of one that was lost.

@@ -3,6 +3,7 @@
 #[cfg(unix)]
 use kvs_hls::DecoderProcess;
 use kvs_hls::hls::VariantCaps;
+use kvs_hls::net::{HostPolicy, Hosts};
 use kvs_hls::{Delivery, FrameSource, Output};
 use prometheus::Registry;
 
@@ -48,6 +49,10 @@ pub fn source(camera: &CameraOptions, name: &str, registry: &Registry) -> Result
         builder = builder.isolate(DecoderProcess::new(program).arg(DECODER));
     }
     if let Some(hosts) = &reading.hosts {
+        if let (HostPolicy::Only(names), Some(url)) = (hosts, camera.source.fixed_url()) {
+            let checked = Hosts::only(names.iter().cloned()).check(url.expose());
+            checked.map_err(|error| Failure::usage(format!("--hosts: {}", error)))?;
+        }
         builder = builder.hosts(hosts.clone());
     }
     if let Some(reload) = reading.reload {

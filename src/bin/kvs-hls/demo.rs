@@ -22,7 +22,7 @@ use crate::display::{REDRAW_EVERY, Screen, Style, bar, bit_rate, count};
 use crate::failure::Failure;
 use crate::serve;
 use crate::stop::Stop;
-use crate::summary::{self, End, Tally};
+use crate::summary::{End, Summary, Tally};
 use crate::view::{View, Views};
 use crate::write;
 
@@ -58,6 +58,7 @@ impl SessionProvider for ShortSessions {
 pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     let mut demo = Demo::start(&args).await?;
     serve::start(&args.serving, &demo.registry, &demo.views).await?;
+    let mut summary = args.summary_json.as_deref().map(Summary::open).transpose()?;
     let mut snapshot = None;
     let screen = Screen::of_stderr();
     let mut frames = demo.source.start()?;
@@ -76,13 +77,13 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
         Err(error) => Some(Failure::Library(error)),
         Ok(_) => demo.verdict(&stats).map(Failure::Check),
     };
-    eprintln!("{}", demo.tally.text(&stats, end));
+    eprintln!("{}", demo.tally.text(&stats, end, None));
     if let (Some(path), Some(frame)) = (&args.snapshot, &snapshot) {
         write::save_png(frame, path).map_err(|error| Failure::unwritable(path, error))?;
         eprintln!("picture saved to {}", path.display());
     }
-    if let Some(path) = &args.summary_json {
-        summary::save(&demo.json(&stats, end, failure.is_none()), path)?;
+    if let Some(summary) = &mut summary {
+        summary.save(&demo.json(&stats, end, failure.is_none()))?;
     }
     match failure {
         Some(failure) => Err(failure),

@@ -60,12 +60,12 @@ impl Failure {
 
     fn text(&self) -> String {
         match self {
-            Self::Usage(text) => format!("error: {text}\n"),
+            Self::Usage(text) => format!("error: {}\n", without_queries(text)),
             Self::Check(text) => {
                 let hint = hint_in(text).map_or_else(String::new, |hint| format!("hint: {hint}\n"));
                 format!("error: {text}\n{hint}")
             }
-            Self::Io { what, error } => format!("error: {what}\n  cause: {error}\n"),
+            Self::Io { what, error } => format!("error: {}\n  cause: {error}\n", without_queries(what)),
             Self::Library(error) => describe(error),
         }
     }
@@ -94,6 +94,9 @@ fn causes(error: &Error) -> impl Iterator<Item = String> {
     std::iter::successors(error.source(), |&cause| cause.source()).map(ToString::to_string)
 }
 
+const UNAUTHORIZED: &str = "the URL is not, or no longer, authorized. KVS sessions end after 5 minutes unless asked for \
+                            longer: get a new URL";
+
 /// What to try next.
 pub fn hint(error: &Error) -> Option<&'static str> {
     // The status may stand on a cause, when the last of several failures is told.
@@ -105,10 +108,7 @@ pub fn hint(error: &Error) -> Option<&'static str> {
         return session_hint(refusal);
     }
     Some(match told().find_map(Error::status) {
-        Some(401 | 403) => {
-            "the URL is not, or no longer, authorized. KVS sessions end after 5 minutes unless asked for longer: \
-             get a new URL"
-        }
+        Some(401 | 403) => UNAUTHORIZED,
         Some(404 | 410) => "nothing is there. Is the URL complete, with its query? Quote it in the shell: \"$URL\"",
         Some(429 | 500..) => "the server is busy or out of order: try again later",
         _ => {
@@ -147,6 +147,7 @@ pub fn hint_in(story: &str) -> Option<&'static str> {
         }
         _ if says("certificate") => "the server's certificate is not trusted on this machine",
         _ if says("InvalidContentType") => "the server speaks no TLS at that port: is it http:// instead of https://?",
+        _ if says("(HTTP 401)") || says("(HTTP 403)") => UNAUTHORIZED,
         _ if says("AWS credentials") => {
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, run `aws configure`, or give the machine a role; \
              `aws sts get-caller-identity` shows what is found"
@@ -175,6 +176,7 @@ fn session_hint(error: &Error) -> Option<&'static str> {
         Some(404) if error.to_string().contains("no fragments between") => {
             "nothing was recorded then: look at --start, --end and the stream's data retention"
         }
+        Some(401 | 403) => "are these the right credentials? `aws sts get-caller-identity` shows whose they are",
         Some(404) => "is the stream's name right, and the region? A stream is found in its own region only",
         _ => return hint_in(&error.to_string()),
     })
@@ -208,7 +210,8 @@ pub fn without_queries(text: &str) -> String {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(start) = rest.find("://") {
-        let end = rest[start..].find(|c: char| c.is_whitespace() || c == '\'').map_or(rest.len(), |at| start + at);
+        let end =
+            rest[start..].find(|c: char| c.is_whitespace() || "'\"`".contains(c)).map_or(rest.len(), |at| start + at);
         let (url, tail) = rest.split_at(end);
         match url[start..].find(['?', '#', '@']) {
             Some(at) => {
@@ -230,6 +233,7 @@ mod tests {
     fn queries_are_taken_out_of_complaints() {
         let text = "unexpected argument 'https://h/a.m3u8?SessionToken=CiS~' found, not 'http://h/b'";
         assert_eq!(without_queries(text), "unexpected argument 'https://h/a.m3u8…' found, not 'http://h/b'");
+        assert_eq!(without_queries("no `http://h/a?CiS`, \"http://h/b?CiS\""), "no `http://h/a…`, \"http://h/b…\"");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::display::{REDRAW_EVERY, Screen, bit_rate, count, say};
 use crate::failure::{Failure, hint_in};
 use crate::serve;
 use crate::stop::Stop;
-use crate::summary::{self, End, Tally};
+use crate::summary::{End, Summary, Tally};
 use crate::view::{View, Views};
 use crate::write::{self, FrameWriter};
 
@@ -36,6 +36,7 @@ pub async fn run(mut args: FramesArgs) -> Result<(), Failure> {
     {
         return Err(Failure::usage("--summary-json - while frames go to standard output: give one of them a file"));
     }
+    let mut summary = args.summary_json.as_deref().map(Summary::open).transpose()?;
     let mut writer = write::writer(camera.write, &camera.out, camera.source.name())?;
     let screen = if writer.is_none() { Screen::of_stderr() } else { None };
     let mut tally = Tally::start();
@@ -68,14 +69,14 @@ pub async fn run(mut args: FramesArgs) -> Result<(), Failure> {
         let text = format!("no frame in {seconds:.1} s: {}", why.as_deref().unwrap_or("none was due"));
         (tally.frames == 0 && end == End::Duration).then(|| Failure::Check(text))
     });
-    if let Some(path) = &args.summary_json {
-        let story = failure.as_ref().map(Failure::line);
-        summary::save(&tally.json(&stats, end, story.as_deref()), path)?;
-    }
     // A reader that has seen enough wants quiet.
     if end != End::ClosedPipe && (tally.frames > 0 || failure.is_none()) {
         let why = why.filter(|_| matches!(end, End::Duration | End::Signal));
-        eprintln!("{}{}", tally.text(&stats, end), why.map_or_else(String::new, |why| format!("; at the end {why}")));
+        eprintln!("{}", tally.text(&stats, end, why.as_deref()));
+    }
+    if let Some(summary) = &mut summary {
+        let story = failure.as_ref().map(Failure::line);
+        summary.save(&tally.json(&stats, end, story.as_deref()))?;
     }
     failure.map_or(Ok(()), Err)
 }
@@ -88,11 +89,6 @@ fn why_no_frames(state: ConnectionState, stats: &Stats) -> Option<String> {
         (state, _, Some(error)) => Some(format!("{state}: {error}")),
         (state, ..) => Some(state.to_string()),
     }
-}
-
-/// What to try while the first frame is waited for.
-fn first_hint(source: &FrameSource) -> Option<&'static str> {
-    why_no_frames(source.state(), &source.stats()).and_then(|why| hint_in(&why))
 }
 
 /// What ends reading before its time.
@@ -114,16 +110,18 @@ async fn read(
     let deadline = Instant::now() + args.duration.unwrap_or(MAX_DURATION);
     let mut redraw = interval(REDRAW_EVERY);
     redraw.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut is_hint_given = false;
+    // Said once, however long it takes.
+    let mut given = None;
     loop {
         let next = tokio::select! {
             biased;
             () = stop.requested() => return Ok(End::Signal),
             () = sleep_until(deadline) => return Ok(End::Duration),
             _ = redraw.tick() => {
-                if tally.frames == 0 && !is_hint_given && let Some(hint) = first_hint(source) {
+                let hint = why_no_frames(source.state(), &source.stats()).and_then(|why| hint_in(&why));
+                if let Some(hint) = hint.filter(|hint| given != Some(*hint)) {
                     say(format_args!("hint: {hint}"));
-                    is_hint_given = true;
+                    given = Some(hint);
                 }
                 if let Some(screen) = screen {
                     screen.draw(&[progress(source, tally)]);
@@ -159,6 +157,12 @@ fn progress(source: &FrameSource, tally: &Tally) -> String {
     }
     if let Some((width, height)) = stats.size {
         text += &format!("  {width}x{height}");
+    }
+    if source.state() != ConnectionState::Connected {
+        if let Some(age) = tally.age() {
+            text += &format!("  the last one came {} s ago", age.as_secs());
+        }
+        return text;
     }
     if let Some(rate) = tally.rate() {
         text += &format!("  {rate:.1} a second");

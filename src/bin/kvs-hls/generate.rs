@@ -13,6 +13,10 @@ use crate::failure::Failure;
 pub fn completions(shell: Shell) -> Result<(), Failure> {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Args::command(), "kvs-hls", &mut text);
+    if shell == Shell::Bash {
+        // Its script has two names for a program with a hyphen, so that it knows no options.
+        text = String::from_utf8_lossy(&text).replace("kvs__subcmd__hls", "kvs__hls").into_bytes();
+    }
     print(&text)
 }
 

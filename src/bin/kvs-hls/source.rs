@@ -91,13 +91,18 @@ enum Mode {
 impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.url, &self.stream) {
-            (Some(url), _) => url.to_str().and_then(|url| SecretUrl::parse(url).ok()).map_or(Ok(()), |url| url.fmt(f)),
+            (Some(_), _) => self.fixed_url().map_or(Ok(()), |url| url.fmt(f)),
             (None, stream) => write!(f, "stream {}", stream.as_deref().unwrap_or_default()),
         }
     }
 }
 
 impl Source {
+    /// The URL, unless it comes from standard input.
+    pub fn fixed_url(&self) -> Option<SecretUrl> {
+        SecretUrl::parse(self.url.as_ref()?.to_str()?).ok()
+    }
+
     /// The session provider, with its options checked.
     pub fn provider(&self) -> Result<Box<dyn SessionProvider>, Failure> {
         let provider: Box<dyn SessionProvider> = match (&self.url, &self.stream) {

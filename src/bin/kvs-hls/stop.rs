@@ -1,9 +1,14 @@
 //! Ctrl-C and SIGTERM: the first asks for a clean end, the second ends at once. SIGHUP asks for the configuration.
 
+use std::time::Duration;
+
 use tokio::sync::watch;
 
 /// The exit status of a program that Ctrl-C ended.
 const INTERRUPTED: i32 = 130;
+
+/// Signals that come so soon after the first are the first.
+const SAME: Duration = Duration::from_millis(300);
 
 /// Becomes true when the user wants the program to end.
 #[derive(Clone, Debug)]
@@ -16,6 +21,8 @@ impl Stop {
         tokio::spawn(async move {
             signal().await;
             let _ = sender.send(true);
+            // Some send one signal twice: `timeout` to the program, then to its group.
+            tokio::time::sleep(SAME).await;
             signal().await;
             std::process::exit(INTERRUPTED);
         });

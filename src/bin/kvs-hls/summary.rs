@@ -1,6 +1,7 @@
 //! What happened, as text and JSON.
 
 use std::fmt;
+use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::display::{bit_rate, count};
 use crate::failure::Failure;
-use crate::write;
+use crate::write::{self, Sink};
 
 /// Why reading ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,9 @@ pub struct Tally {
     last: Option<SystemTime>,
     sessions: u32,
     time_origin: Option<String>,
+    arrived: Option<Instant>,
+    /// How long the gaps were.
+    missing: Duration,
 }
 
 /// Sizes that are kept for the summary.
@@ -67,6 +71,8 @@ impl Tally {
             last: None,
             sessions: 0,
             time_origin: None,
+            arrived: None,
+            missing: Duration::ZERO,
         }
     }
 
@@ -76,6 +82,8 @@ impl Tally {
             self.synthetic += 1;
             return;
         }
+        self.arrived = Some(Instant::now());
+        self.missing += meta.gap_before.and_then(|gap| gap.span).unwrap_or_default();
         self.frames += 1;
         self.keyframes += u64::from(meta.is_keyframe);
         self.gaps += u64::from(meta.gap_before.is_some());
@@ -93,13 +101,19 @@ impl Tally {
         self.started.elapsed()
     }
 
+    /// Since the last frame came.
+    pub fn age(&self) -> Option<Duration> {
+        self.arrived.map(|at| at.elapsed())
+    }
+
     /// Frames a second by capture time; `None` before the second frame.
     pub fn rate(&self) -> Option<f64> {
         let span = self.last?.duration_since(self.first?).ok()?.as_secs_f64();
         (span > 0.0).then(|| (self.frames - 1) as f64 / span)
     }
 
-    pub fn text(&self, stats: &Stats, end: End) -> String {
+    /// `trouble`: why no more frames came.
+    pub fn text(&self, stats: &Stats, end: End, trouble: Option<&str>) -> String {
         let mut text = format!("{} in {:.1} s", count(self.frames, "frame"), self.elapsed().as_secs_f64());
         if let Some((width, height)) = self.sizes.last() {
             text += &format!(", {width}x{height}");
@@ -111,17 +125,21 @@ impl Tally {
             text += &format!(", downloaded at {}", bit_rate(stats.bandwidth));
         }
         text += &match stats.gaps {
-            0 if self.frames == 0 => String::new(),
+            0 if self.frames == 0 || trouble.is_some() => String::new(),
             0 => String::from(", nothing lost"),
             gaps => format!(
-                ", {} ({}, {} lost)",
+                ", {} ({:.1} s, {}, {} lost)",
                 count(gaps, "gap"),
+                self.missing.as_secs_f64(),
                 count(stats.frames_lost, "frame"),
                 count(stats.segments_lost, "segment")
             ),
         };
         if end != End::StreamEnded {
             text += &format!("; ended by: {end}");
+        }
+        if let Some(trouble) = trouble {
+            text += &format!("; at the end {trouble}");
         }
         text
     }
@@ -141,6 +159,7 @@ impl Tally {
             "latency_seconds": stats.latency.map(|latency| latency.as_secs_f64()),
             "gaps": stats.gaps,
             "gaps_between_frames": self.gaps,
+            "gaps_seconds": self.missing.as_secs_f64(),
             "frames_lost": stats.frames_lost,
             "segments_lost": stats.segments_lost,
             "frames_superseded": stats.frames_superseded,
@@ -160,12 +179,22 @@ impl Tally {
     }
 }
 
-/// Writes JSON to a file or standard output. A reader that went away is no failure.
-pub fn save(json: &Value, path: &Path) -> Result<(), Failure> {
-    use std::io::Write;
-    let mut sink = write::open(path)?;
-    match writeln!(sink, "{json:#}").and_then(|()| sink.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::unwritable(path, error)),
-        _ => Ok(()),
+/// Where the JSON goes: a file or standard output, opened before anything is read, so that a wrong path costs nothing.
+pub struct Summary<'a> {
+    path: &'a Path,
+    sink: Sink,
+}
+
+impl<'a> Summary<'a> {
+    pub fn open(path: &'a Path) -> Result<Self, Failure> {
+        Ok(Self { path, sink: write::open(path)? })
+    }
+
+    /// A reader that went away is no failure.
+    pub fn save(&mut self, json: &Value) -> Result<(), Failure> {
+        match writeln!(self.sink, "{json:#}").and_then(|()| self.sink.flush()) {
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::unwritable(self.path, error)),
+            _ => Ok(()),
+        }
     }
 }

@@ -72,7 +72,9 @@ impl<'a> Stream<'a> {
         stream.ok_or_else(|| {
             let allowed = "a name of 1 to 256 letters, digits, \"_\", \".\" and \"-\", or an ARN \
                            arn:aws:kinesisvideo:REGION:ACCOUNT:stream/NAME/NUMBER";
-            wrong("stream", format_args!("{text:?}"), allowed)
+            // The query of a URL is a secret.
+            let shown = if text.contains("://") { "a URL".into() } else { format!("{text:?}") };
+            wrong("stream", shown, allowed)
         })
     }
 }

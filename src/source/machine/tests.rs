@@ -94,7 +94,7 @@ impl Bench {
                 Action::RefreshFailed { .. } => "refresh failed".into(),
                 Action::AbandonSegment => "abandon".into(),
                 Action::Waiting { .. } => "waiting".into(),
-                Action::Silent(is_silent) => format!("silent {is_silent}"),
+                Action::Silent(since) => format!("silent {}", since.is_some()),
                 Action::Began { is_refresh: true, .. } => "refreshed".into(),
                 Action::Began { .. } => "began".into(),
                 Action::Switched { bandwidth } => format!("switched to {}", bandwidth.unwrap_or(0)),

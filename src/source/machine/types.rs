@@ -111,8 +111,8 @@ pub(crate) enum Action {
         error: Error,
         retry_in: Duration,
     },
-    /// Whether the camera is silent, when that changes.
-    Silent(bool),
+    /// Since when the camera is silent, when that changes; `None` once it sends again.
+    Silent(Option<Instant>),
     /// A session is read from now on. `is_refresh`: it took the place of one that still worked.
     Began {
         generation: u32,

@@ -52,6 +52,9 @@ struct Words {
 /// Reads the file whole: every complaint has file, line and key.
 pub fn read(path: &Path) -> Result<Vec<Camera>, Failure> {
     let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
+        _ if path.to_string_lossy().contains("://") => {
+            Failure::usage("a URL where a file with cameras is wanted: `kvs-hls frames --url URL` reads one")
+        }
         io::ErrorKind::NotFound => Failure::usage(format!(
             "no file {}: `kvs-hls fleet --example > {0}` makes one to begin with",
             path.display()
@@ -205,6 +208,9 @@ fn camera(settings: &Settings<'_>, place: &Range<usize>) -> Result<Camera, Vec<C
             DeValue::String(text) if name == "url" && text == "-" => {
                 complaints.push((value.span(), "url: \"-\" is for the command line; a file has the URL itself".into()));
             }
+            DeValue::String(text) if name == "out" && text.replace("{id}", "").contains(['{', '}']) => {
+                complaints.push((value.span(), format!("out: \"{text}\" where {{id}} alone stands for something")));
+            }
             DeValue::String(text) if !is_switch => words.push(format!("--{name}={}", text.replace("{id}", &id))),
             DeValue::Datetime(time) if !is_switch => words.push(format!("--{name}={time}")),
             DeValue::Integer(number) if !is_switch => words.push(format!("--{name}={}", number.as_str())),
@@ -261,6 +267,11 @@ fn option_of(key: &str) -> String {
 
 /// What an unknown key may have been meant for.
 fn meant(name: &str) -> String {
+    let of_program = crate::args::Args::command();
+    let mut commands = of_program.get_subcommands().filter(|command| ["frames", "fleet"].contains(&command.get_name()));
+    if commands.any(|command| command.get_arguments().any(|option| option.get_long() == Some(name))) {
+        return format!("; --{name} of the command line is for all cameras together");
+    }
     let error = Words::try_parse_from([format!("--{name}")]).err();
     match error.as_ref().and_then(|error| error.get(ContextKind::SuggestedArg)) {
         Some(ContextValue::String(option)) => format!("; is {} meant?", option_of(option)),
@@ -386,6 +397,14 @@ mod tests {
                     "[defaults]\nwrite = \"jpeg\"\n{camera}out = \"x/y\"\n[[camera]]\nid = \"b\"\nurl = \"http://h/b\"\nout = \"./x/./y\"\n"
                 ),
                 "c.toml:7: out: \"./x/./y\" is another camera's too",
+            ),
+            (
+                &format!("{camera}duration = \"5s\"\n"),
+                "c.toml:4: duration: unknown key; --duration of the command line",
+            ),
+            (
+                &format!("{camera}write = \"json\"\nout = \"{{name}}.jsonl\"\n"),
+                "c.toml:5: out: \"{name}.jsonl\" where {id} alone",
             ),
             (&format!("{camera}out = \"x\"\n"), "c.toml:4: out: nothing is written there"),
             (&format!("[defaults]\nid = \"x\"\n{camera}"), "c.toml:2: id: each camera has its own"),

@@ -24,7 +24,7 @@ use crate::display::{REDRAW_EVERY, Screen, count, print, say};
 use crate::failure::Failure;
 use crate::serve::Served;
 use crate::stop::{Reload, Stop};
-use crate::summary;
+use crate::summary::Summary;
 use crate::view::{View, Views};
 use file::Camera;
 use reader::{Ended, read};
@@ -50,6 +50,7 @@ pub async fn run(args: FleetArgs) -> Result<(), Failure> {
         return Ok(());
     }
     let (mut stop, mut reload) = (Stop::listen(), Reload::listen());
+    let mut summary = args.summary_json.as_deref().map(Summary::open).transpose()?;
     let served = Served::bind(&args.serving).await?;
     let mut fleet = Running::start(&args)?;
     fleet.change(cameras);
@@ -90,10 +91,10 @@ pub async fn run(args: FleetArgs) -> Result<(), Failure> {
         screen.clear();
     }
     let line = fleet.line();
-    let (summary, unwritten) = fleet.stop().await;
+    let (story, unwritten) = fleet.stop().await;
     eprintln!("{line}");
-    if let Some(path) = &args.summary_json {
-        summary::save(&summary, path)?;
+    if let Some(summary) = &mut summary {
+        summary.save(&story)?;
     }
     // Who asked for the end has it; what ends by itself has done its work or not.
     if unwritten == 0 || is_wanted {

@@ -40,8 +40,13 @@ pub fn open(path: &Path) -> Result<Sink, Failure> {
     if is_stdout(path) {
         return Ok(Box::new(BufWriter::new(io::stdout())));
     }
-    let file = File::create(path).map_err(|error| Failure::unwritable(path, error))?;
+    let file = with_folder(path).and_then(|()| File::create(path)).map_err(|error| Failure::unwritable(path, error))?;
     Ok(Box::new(BufWriter::new(file)))
+}
+
+/// Makes the directory of a file that is to be written.
+fn with_folder(path: &Path) -> io::Result<()> {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).map_or(Ok(()), fs::create_dir_all)
 }
 
 /// Who opens a named pipe waits until somebody reads it. This fails instead; what it gives keeps the pipe open until it has been
@@ -68,6 +73,7 @@ pub fn pipe(_: &Path) -> io::Result<Option<()>> {
 /// Opens a file for lines to be added to those of earlier runs.
 fn append(path: &Path) -> Result<Sink, Failure> {
     let cannot = |error| Failure::unwritable(path, error);
+    with_folder(path).map_err(cannot)?;
     let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(cannot)?;
     // A line that was cut short ends here.
     if !ends_line(path).map_err(cannot)? {
@@ -187,7 +193,7 @@ mod tests {
     fn what_was_written_before_is_kept() {
         let folder = std::env::temp_dir().join(format!("kvs-hls-kept-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
-        let (lines, film) = (folder.join("a.jsonl"), folder.join("a.y4m"));
+        let (lines, film) = (folder.join("lines/a.jsonl"), folder.join("a.y4m"));
         let add = |text: &str| append(&lines).unwrap().write_all(text.as_bytes()).unwrap();
         add("{1}\n");
         add("{2"); // the power failed
