@@ -630,8 +630,9 @@ fn completions_and_manual_pages_know_the_commands() {
     // What bash itself offers.
     let offered = |words: &str, last: usize| {
         let script = format!(
-            "source <({} completions bash); COMP_WORDS=({words}); COMP_CWORD={last}; \
-             _kvs-hls kvs-hls \"${{COMP_WORDS[{last}]}}\" \"${{COMP_WORDS[{}]}}\"; echo \"${{COMPREPLY[@]}}\"",
+            "source <({} completions bash); COMP_WORDS=({words}); COMP_CWORD={last}; offer=$(complete -p kvs-hls); \
+             offer=${{offer#*-F }}; ${{offer%% *}} kvs-hls \"${{COMP_WORDS[{last}]}}\" \"${{COMP_WORDS[{}]}}\"; \
+             echo \"${{COMPREPLY[@]}}\"",
             env!("CARGO_BIN_EXE_kvs-hls"),
             last - 1
         );
