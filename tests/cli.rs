@@ -366,6 +366,9 @@ fn a_server_that_is_not_there_is_told() {
     let refused = run(&["frames", "--url", &url, "--max-errors", "1"]).expect(1);
     refused.says(&["no connection to", "?…", "hint: nothing listens there"]);
     run(&["probe", "--url", &url]).expect(1).says(&["hint: nothing listens there"]);
+    // Before anything is read.
+    let args = ["frames", "--url", &url, "--summary-json", "/dev/null/summary"];
+    run(&args).expect(1).says(&["error: cannot write to /dev/null/summary"]);
 }
 
 #[test]
@@ -529,6 +532,8 @@ fn signals_end_it_cleanly() {
         line.clear();
         assert_ne!(stdout.read_line(&mut line).expect("a line"), 0);
     }
+    // As `timeout` does: once to the program, once to its group.
+    client.send("-TERM");
     client.send("-TERM");
     stdout.read_to_string(&mut line).expect("the rest");
     let (status, words) = client.wait();

@@ -227,11 +227,11 @@ pub struct Reading {
     #[arg(long, value_name = "HOW")]
     pub reload: Option<ReloadPolicy>,
 
-    /// Take no variant with more rows than this
+    /// Take no variant with more rows than this; the smallest where all have more
     #[arg(long, value_name = "ROWS")]
     pub max_height: Option<u32>,
 
-    /// Take no variant with more bits a second than this
+    /// Take no variant with more bits a second than this; the smallest where all have more
     #[arg(long, value_name = "BITS")]
     pub max_bandwidth: Option<u64>,
 
@@ -346,11 +346,11 @@ pub struct ProbeArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// Take no variant with more rows than this
+    /// Take no variant with more rows than this; the smallest where all have more
     #[arg(long, value_name = "ROWS")]
     pub max_height: Option<u32>,
 
-    /// Take no variant with more bits a second than this
+    /// Take no variant with more bits a second than this; the smallest where all have more
     #[arg(long, value_name = "BITS")]
     pub max_bandwidth: Option<u64>,
 

@@ -10,6 +10,8 @@ struct Bench {
     machine: Machine,
     now: Instant,
     actions: Vec<Action>,
+    /// As told last.
+    silent_since: Option<Instant>,
 }
 
 const BASE: &str = "https://host/hls/v1/media.m3u8?SessionToken=a";
@@ -52,7 +54,7 @@ impl Bench {
     fn new(options: MachineOptions) -> Self {
         let clock = crate::clock::SystemClock;
         let now = crate::clock::Clock::now(&clock);
-        let mut bench = Self { machine: Machine::new(options), now, actions: Vec::new() };
+        let mut bench = Self { machine: Machine::new(options), now, actions: Vec::new(), silent_since: None };
         bench.input(Input::Tick);
         bench
     }
@@ -94,7 +96,10 @@ impl Bench {
                 Action::RefreshFailed { .. } => "refresh failed".into(),
                 Action::AbandonSegment => "abandon".into(),
                 Action::Waiting { .. } => "waiting".into(),
-                Action::Silent(since) => format!("silent {}", since.is_some()),
+                Action::Silent(since) => {
+                    self.silent_since = since;
+                    format!("silent {}", since.is_some())
+                }
                 Action::Began { is_refresh: true, .. } => "refreshed".into(),
                 Action::Began { .. } => "began".into(),
                 Action::Switched { bandwidth } => format!("switched to {}", bandwidth.unwrap_or(0)),
@@ -417,6 +422,7 @@ fn a_silent_camera_is_waited_for() {
     let mut bench = Bench::reading(options(), 1);
     bench.segment();
     bench.said();
+    let last_news = bench.now;
     let mut reopened = 0;
     for _ in 0..200 {
         let mut said = bench.said();
@@ -438,6 +444,7 @@ fn a_silent_camera_is_waited_for() {
         }
     }
     assert!(reopened > 3, "with new sessions: {reopened}");
+    assert_eq!(bench.silent_since, Some(last_news), "since the last news, not since it was noticed");
     assert_eq!(bench.machine.errors, 0, "and that is no failure");
     bench.now += Duration::from_secs(60);
     bench.input(Input::Tick);
